@@ -10,7 +10,7 @@ export NO_MKDOCS_2_WARNING := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all audit check docs docs-serve format release experiments bench quality pictures ui clean
+.PHONY: help install demo test test-all test-min audit check docs docs-serve format release experiments bench quality pictures ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ test: $(INSTALLED) ## run the tests that take at most a few seconds each
 
 test-all: $(INSTALLED) ## run all tests
 	$(PYTEST)
+
+test-min: ## run the fast tests with the lowest versions that pyproject.toml allows, in .venv-min
+	$(PYTHON) -m venv .venv-min
+	.venv-min/bin/pip install --quiet uv
+	.venv-min/bin/uv pip install --quiet --python .venv-min --resolution lowest-direct --editable '.[demo,dev]'
+	.venv-min/bin/pytest --numprocesses auto --dist worksteal -m 'not slow'
 
 audit: $(INSTALLED) ## look for known vulnerabilities of the installed packages, where PyPI's advisories can be reached
 	$(BIN)/python tests/audit.py

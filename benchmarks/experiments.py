@@ -263,6 +263,9 @@ def main() -> None:
         if needs_hub(cfg):
             print(f"{name} needs the hub and is left out", file=sys.stderr)
             continue
+        if cfg.cv.folds or build(cfg.dataset).validation_sets():
+            print(f"{name} is a sweep or has several test sets, and is left out", file=sys.stderr)
+            continue
         rows.append(measure(name, cfg, given.out))
     print(markdown(rows))
     (given.out / "results.json").write_text(json.dumps(rows, indent=2) + "\n")

@@ -92,7 +92,7 @@ def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) ->
 
 
 def spread(values: list[float]) -> list[float | None]:
-    """The mean and the 95 % interval, whose limits are None below three seeds."""
+    """The mean and the 95% interval, whose limits are None below three seeds."""
     found = mean_interval(values)
     return [found.value, found.low, found.high]
 

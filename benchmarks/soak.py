@@ -77,7 +77,10 @@ def server() -> Iterator[str]:
         port = free.getsockname()[1]
     with Path("server.log").open("ab") as log:
         started = subprocess.Popen(
-            [HYDRATUNE, "ui", "--uri", uri, "--port", str(port)], stdout=log, stderr=log, start_new_session=True
+            [HYDRATUNE, "ui", "--uri", uri, "--port", str(port), "--no-browser"],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         while started.poll() is None:

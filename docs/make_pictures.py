@@ -1,7 +1,8 @@
-"""Makes the pictures of the README, docs/img/*.png, from eight real runs: `make pictures`.
+"""Makes the pictures of the README and the docs, docs/img/*.png, from eight real runs: `make pictures`.
 
 It trains the embedded default on 200 definitions, with four learning rates and two seeds, and takes pictures of
-MLflow's pages with Debian's chromium (`apt-get install chromium chromium-driver`) through selenium.
+MLflow's pages and of the sweep's report with Debian's chromium (`apt-get install chromium chromium-driver`) through
+selenium: each one in the light and, with the suffix `-dark`, in the dark.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mlflow_server import serving  # noqa: E402
 PICTURES = ROOT / "docs" / "img"
 SIZE = (1500, 800)
 MOST_BYTES = 200_000
+DARK = "_mlflow_dark_mode_toggle_enabled"  # key of MLflow's own setting in the browser
 RUNS = [
     "name=minilm",
     "trainer.args.learning_rate=3e-5,1e-4,3e-4,1e-3",
@@ -33,6 +35,7 @@ RUNS = [
     "dataset.max_samples.train=200",
     "dataset.max_samples.validation=100",
     "dataset.max_samples.test=100",
+    "trainer.args.num_train_epochs=2",
     "trainer.args.logging_steps=2",
 ]
 
@@ -44,29 +47,51 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(sys.executable).with_name("hydratune")
         subprocess.run([script, "-m", *RUNS], cwd=folder, check=True)
-        directories = sorted(Path(folder).glob("multirun/*/[0-7]"))
-        with serving(directories[-1]) as (base, line), browser.browsing(*SIZE) as driver:
-            address = next(word for word in line.split() if word.startswith(base))
-            take(driver, base, address, json.loads((directories[-1] / "mlflow.json").read_text()))
+        take_all(Path(folder))
 
 
-def take(driver, base: str, address: str, pointer: dict[str, str]) -> None:
+def take_all(folder: Path) -> None:
+    """Takes the pictures of the one sweep in a folder, in both themes."""
+    (sweep,) = folder.glob("multirun/*")
+    directories = sorted(sweep.glob("[0-7]"))
+    with serving(directories[-1]) as (base, line):
+        address = next(word for word in line.split() if word.startswith(base))
+        for theme in ("light", "dark"):
+            with browser.browsing(*SIZE) as driver:
+                media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+                driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+                driver.get(base)
+                driver.execute_script(f"localStorage.setItem('{DARK}', '{str(theme == 'dark').lower()}')")
+                suffix = "-dark" if theme == "dark" else ""
+                take(driver, base, address, json.loads((directories[-1] / "mlflow.json").read_text()), suffix)
+                driver.get((sweep / "report" / "report.html").as_uri())
+                browser.wait("the plots", lambda: driver.execute_script("return document.body.dataset.ready"))
+                driver.execute_script("[...document.querySelectorAll('section')].at(-1).scrollIntoView()")
+                save(driver, f"report{suffix}.png")
+
+
+def take(driver, base: str, address: str, pointer: dict[str, str], suffix: str) -> None:
     """The runs table, the comparison and the charts of one run."""
     client = connect(pointer["uri"])
     found = client.search_runs([pointer["experiment_id"]])
     ids = [run.info.run_id for run in found if PARENT in run.data.tags]
     driver.get(address)
-    browser.wait_text(driver, f"{len(found)} matching runs", "learning_rate=0.001")
+    browser.wait_text(driver, f"{len(found)} matching runs", "lr=0.001")
     close_assistant(driver)
-    save(driver, "runs.png")
+    save(driver, f"runs{suffix}.png")
     parent = next(run.data.tags[PARENT] for run in found if PARENT in run.data.tags)
     driver.get(base + sweep_page(client, pointer["experiment_id"], parent))
     close_assistant(driver)
     browser.wait("the axes", lambda: driver.execute_script("return document.querySelector('.parcoords')"))
-    save(driver, "compare.png")
+    save(driver, f"compare{suffix}.png")
     driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics?{TRAINING}")
     browser.wait("the charts", lambda: driver.execute_script("return document.querySelector('.js-plotly-plot')"))
-    save(driver, "run.png")
+    box = "input[placeholder='Search metric charts']"
+    boxes = lambda: [one for one in driver.find_elements("css selector", box) if one.is_displayed()]  # noqa: E731
+    search = browser.wait("the search", boxes)[-1]
+    search.send_keys("(train|eval)/(loss|accuracy|learning_rate)")  # the first charts are of single values
+    browser.time.sleep(2)
+    save(driver, f"run{suffix}.png")
 
 
 def close_assistant(driver) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import logging
+import netrc
 import os
 import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from hydratune.training.job import Job
 from hydratune.utils import hub, image_formats, signals, watchdog
 from hydratune.utils.errors import SAVED
 from hydratune.utils.machine import available_cpus
-from processes import IMPORTED, blank_plot
+from processes import blank_plot
 
 WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
 _MANY = 100  # tests; fewer may do without what runs import
@@ -45,8 +46,8 @@ _MEMORY, _ENOUGH = Path("/dev/shm"), 8 * 2**30  # bytes
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait for processes, servers and locks, and more only queue."""
-    return available_cpus() + 1
+    """Two more than there are cores, since many tests wait for processes, servers, and locks."""
+    return available_cpus() + 2
 
 
 def pytest_configure() -> None:
@@ -63,17 +64,22 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark tests that train through the command line as slow, so that `make test` takes minutes."""
+    """Mark tests that train through the command line as slow, so that `make test` takes minutes.
+
+    Tests of clusters begin first: they wait for up to two minutes each, while other workers use the cores.
+    """
     for item in items:
         if not _TRAINING.isdisjoint(item.fixturenames):
             item.add_marker("slow")
+    items.sort(key=lambda item: "engines" not in item.path.parts)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Leaves what runs import out of the collections of garbage that each of hundreds of them asks for."""
     if len(session.items) > _MANY:
-        for name in IMPORTED:
-            importlib.import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of libraries, which are errors in tests
+            preloaded.warm()
         gc.collect()
         gc.freeze()
 
@@ -99,9 +105,10 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     workdir = tmp_path / "work"
     workdir.mkdir()
     monkeypatch.chdir(workdir)
-    monkeypatch.setattr("hydratune.utils.env_variables._resolved", {})
+    monkeypatch.setattr("hydratune.utils.env_variables.resolved_values", {})
+    monkeypatch.setattr(netrc.netrc, "authenticators", netrc.netrc.authenticators)  # which a command replaces
     hub.is_reachable.cache_clear()
-    trust._project.cache_clear()
+    trust.declared_allowlist.cache_clear()
     for variable in (
         allowlist.VARIABLE,
         servers.VARIABLE,
@@ -320,7 +327,7 @@ def sweep(toy: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
         monkeypatch.setattr("sys.argv", ["hydratune"])
-        monkeypatch.setattr("hydratune.sweep.worker._TOLD", 0)
+        monkeypatch.setattr("hydratune.sweep.worker.REPORT_DELAY", 0)
         monkeypatch.setattr(
             "hydratune.sweep.report.page.write", lambda _: []
         )  # plots take seconds and have their own tests

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,15 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CARD = """---
+configs:
+- config_name: mrpc
+  data_files:
+  - {split: train, path: mrpc/train-*}
+  - {split: validation, path: mrpc/validation-*}
+  - {split: test, path: mrpc/test-*}
+---
+"""
 
 
 @dataclass
@@ -24,8 +34,9 @@ class FakeHub:
     """Serves `root/datasets/REPO/...` and `root/models/REPO/...`; keeps what was created and pushed.
 
     Args:
-        faults: Pattern of a request -> what to answer the next ones with: a status, `drop` to hang up, or `hang` to
-            answer nothing. Weights are large files; a `drop` of those comes when half of them has been read.
+        faults: Pattern of a request -> what to answer the next ones with: a status, `drop` to hang up, `hang` to
+            answer nothing, or `stall` to send half of a file and then nothing. Weights are large files; a `drop` of
+            those comes when half of them has been read.
         settings: Repository -> whether it is private.
     """
 
@@ -47,6 +58,20 @@ class FakeHub:
         return found.pop(0) if found != [None] else None
 
 
+def write_files(root: Path, tiny_model: Path) -> Path:
+    """Write a hub's files: GLUE's MRPC of a few rows, and the tiny network under the name of BERT."""
+    import pandas as pd
+
+    glue = root / "datasets" / "nyu-mll" / "glue"
+    (glue / "mrpc").mkdir(parents=True)
+    (glue / "README.md").write_text(CARD)
+    rows = [{"sentence1": "good film", "sentence2": "bad book", "label": i % 2, "idx": i} for i in range(16)]
+    for split in ("train", "validation", "test"):
+        pd.DataFrame(rows).to_parquet(glue / "mrpc" / f"{split}-00000-of-00001.parquet", index=False)
+    shutil.copytree(tiny_model, root / "models" / "google-bert" / "bert-base-uncased")
+    return root
+
+
 @contextmanager
 def serve(root: Path) -> Iterator[FakeHub]:
     """A hub that runs inside the `with` block."""
@@ -64,6 +89,7 @@ def serve(root: Path) -> Iterator[FakeHub]:
 
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
+    _stalls = False  # whether only half of this answer is sent
 
     def log_message(self, *_: Any) -> None:
         """Quiet."""
@@ -98,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "hang":
             self.hub.hanging.set()
             self.hub.closing.wait()
+        elif fault == "stall":
+            self._stalls = True
+            return False
         elif fault is not None:
             self._read()
             self._send(int(fault))
@@ -108,7 +137,12 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        if body:
+        if body and self._stalls:
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            self.hub.hanging.set()
+            self.hub.closing.wait()
+        elif body:
             self.wfile.write(content)
 
     def _json(self, value: Any, status: int = 200) -> None:
@@ -120,6 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self._note()
+        self._stalls = False
         if self._fails():
             return None
         if match := re.fullmatch(r"/(datasets/)?(.+)/resolve/[^/]+/(.+)", path):

@@ -5,7 +5,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
-from hydratune.sweep.plan import make_plan, write_plan
+from hydratune.sweep.plan import make_plan
+from hydratune.sweep.stored_plan import write_plan
 from hydratune.sweep.study import Study
 
 RATE, DECAY = "trainer.args.learning_rate", "trainer.args.weight_decay"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.utils.files import write_json, write_text
-from processes import FORKS
+from preloaded import fork
 
 KILLED = -signal.SIGKILL
 
@@ -27,10 +27,9 @@ def train(overrides: Sequence[str], folder: Path, **kill: int) -> int:
         folder: Of the run.
         kill: `step`: at the end of that step; `ask`: asks it to end, as Slurm would, before the end of that step;
             `evaluate`: asks it to end within the evaluation of that step; `write`: before that many writes of its
-            checkpoints.
+            checkpoints; `calibrate`: after the training, before the calibration.
     """
-    process = FORKS.Process(target=_train, args=(list(overrides), folder, kill))
-    process.start()
+    process = fork(_train, list(overrides), folder, kill)
     process.join()
     assert process.exitcode is not None
     return process.exitcode
@@ -65,7 +64,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
     client = connect(recorded_in(folder)[0].partition("=")[2])
     (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
     measured = ("runtime", "_per_second", "peak_memory_gib")
-    names = [name for name in found.data.metrics if not name.endswith(measured)]
+    names = [name for name in found.data.metrics if not name.endswith(measured) and not name.startswith("system/")]
     points = {name: client.get_metric_history(found.info.run_id, name) for name in names}
     values = {name: sorted((one.step, one.value) for one in every) for name, every in points.items()}
     assert all(len({step for step, _ in every}) == len(every) for every in values.values()), "a step is there twice"
@@ -105,6 +104,8 @@ def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
         return made[0]
 
     setup.make_trainer = watched
+    if "calibrate" in kill:
+        signal_before("hydratune.training.run:calibrate", signal.SIGKILL)
     if "write" in kill:
         _kill_at_write(kill["write"])
     folder.mkdir(exist_ok=True)
@@ -239,7 +240,7 @@ def reach_hub() -> None:
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
 
 
-def write_metrics(arguments: Sequence[str], continued: Path | None = None) -> int:
+def write_metrics(arguments: Sequence[str], continued: Path | None = None, **_: object) -> int:
     """Stand in for a training: write what a finished run has."""
     (place,) = [text for text in arguments if text.startswith("hydra.run.dir=")] or [f'="{continued}"']
     directory = Path(place.partition("=")[2].strip('"'))

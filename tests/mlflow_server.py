@@ -80,7 +80,7 @@ def serving(*arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [HYDRATUNE, "ui", *arguments, "--port", str(port)]
+    command = [HYDRATUNE, "ui", *arguments, "--port", str(port), "--no-browser"]
     quiet = {"stderr": subprocess.DEVNULL, "text": True, "start_new_session": True}
     server = subprocess.Popen(command, stdout=subprocess.PIPE, **quiet)
     base = f"http://127.0.0.1:{port}"

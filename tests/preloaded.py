@@ -3,6 +3,7 @@
 A cold start of a rank, of a sweep's worker, or of an isolated trial costs about ten seconds of CPU time. Here
 `subprocess` and joblib get the same child process without them: an idle fork of the requesting process, made before
 that has threads, forks twice and its orphan becomes a child of the requesting process (PR_SET_CHILD_SUBREAPER).
+The workers of pytest-xdist, and the fork server of each of them, start in the same way: only one process imports.
 """
 
 from __future__ import annotations
@@ -22,13 +23,54 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
+import types
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-FORKS = multiprocessing.get_context("forkserver")
+import pytest
+
+import hydratune
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["warmed"])
+_SOURCES = Path(hydratune.__file__).parent
+# What a run imports sooner or later, after all modules of hydratune itself, except for those of a rank.
+IMPORTED = [
+    *sorted(
+        ".".join(("hydratune", *path.relative_to(_SOURCES).with_suffix("").parts))
+        for path in _SOURCES.rglob("[a-z]*.py")
+    ),
+    "alembic.command",
+    "datasets",
+    "email.policy",
+    "matplotlib.figure",
+    "mlflow.models.rag_signatures",
+    "mlflow.pyfunc",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "mlflow.transformers",
+    "mlflow.utils.search_logged_model_utils",
+    "optuna.storages",
+    "peft",
+    "sklearn.metrics",
+    "sqlalchemy.dialects.sqlite",
+    "tabulate",  # by torch, at the end of each process
+    "torch.utils.serialization.config",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.gpt2.modeling_gpt2",
+    "transformers.models.informer.modeling_informer",  # MLflow's and peft's, as is the next
+    "transformers.models.time_series_transformer.modeling_time_series_transformer",
+    "transformers.pipelines.text_classification",
+    "transformers.training_args_seq2seq",
+]
+_JOB = "submitit.local._local"
 # What is forked instead of started; any other command starts as ever.
 MODULES = frozenset(
     {
@@ -37,9 +79,11 @@ MODULES = frozenset(
         "hydratune.sweep.isolated",
         "joblib.externals.loky.backend.popen_loky_posix",
         "submitit.core._submit",
-        "submitit.local._local",
+        _JOB,
     }
 )
+_WORKER = "import sys;exec(eval(sys.stdin.readline()))"  # by which execnet starts a worker of pytest-xdist
+_SERVER = "from multiprocessing.forkserver import main;"  # as a fork server starts, which a worker has
 _PYTHON = sys.executable  # before a test replaces it
 _HIGH = 1000  # file descriptors from here on are free
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
@@ -51,6 +95,34 @@ _fork_exec = _posixsubprocess.fork_exec
 _libc = ctypes.CDLL(None)
 _lock = threading.Lock()
 _zygote: list[socket.socket] = []  # the connection to the process that forks
+
+
+def warm() -> None:
+    """Do what each command does at its start: import modules, find Hydra's plugins, and parse the shipped configs."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    for finalizer in [*weakref.finalize._registry]:  # type: ignore[attr-defined]
+        # A process that ends need not take apart the operators of torch, which are hundreds.
+        if (alive := finalizer.peek()) and getattr(alive[1], "__module__", "") == "torch.library":
+            finalizer.atexit = False
+    from hydra.core.hydra_config import HydraConfig
+
+    from hydratune.config import composition
+
+    request = composition.Request()
+    with composition.composer(request):
+        composition.compose_config(request, [])
+    HydraConfig.instance().cfg = None
+
+
+def fork(target: Callable[..., object], *args: Any, daemon: bool = False) -> BaseProcess:
+    """Run a function in a fork of the fork server, which starts now unless it is running."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where the server finds `warmed`
+        forkserver.ensure_running()
+    process = _FORKS.Process(target=target, args=args, daemon=daemon)
+    process.start()
+    return process
 
 
 def install() -> None:
@@ -82,7 +154,7 @@ def _connection() -> socket.socket:
     """Return the connection to the process that forks; without `install`, that is a fork of the fork server."""
     if not _zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        FORKS.Process(target=serve, args=(theirs,), daemon=True).start()
+        fork(serve, theirs, daemon=True)
         theirs.close()
         _zygote.append(ours)
     return _zygote[0]
@@ -113,7 +185,7 @@ def serve(connection: socket.socket) -> None:
 def fork_exec(*arguments: Any) -> int:
     """Stand in for `_posixsubprocess.fork_exec`: return the ID of the child process."""
     command = [os.fsdecode(one) for one in arguments[0]]
-    if _module(command) not in MODULES or not arguments[2] or arguments[21] is not None:
+    if not _is_forked(command) or not arguments[2] or arguments[21] is not None:
         return int(_fork_exec(*arguments))
     targets = {number: arguments[place] for number, place in enumerate(_STANDARD)}
     files = {number: file if file >= 0 else number for number, file in targets.items()}
@@ -140,10 +212,26 @@ def fork_exec(*arguments: Any) -> int:
             _libc.prctl(_SET_CHILD_SUBREAPER, 0)
 
 
+def _is_forked(command: list[str]) -> bool:
+    """Return whether a command is forked instead of started; the first fork server has nothing to be forked from."""
+    code = _code(command)
+    return _module(command) in MODULES or code == _WORKER or (code.startswith(_SERVER) and is_installed())
+
+
 def _module(command: list[str]) -> str | None:
     """Return the module that a command of this Python runs."""
-    options = [one for one in command if one not in ("-u", "-P")]
-    return options[2] if len(options) > 2 and options[:2] == [_PYTHON, "-m"] else None
+    return _value(command, "-m")
+
+
+def _code(command: list[str]) -> str:
+    """Return the code that a command of this Python runs, or an empty string."""
+    return _value(command, "-c") or ""
+
+
+def _value(command: list[str], option: str) -> str | None:
+    """Return the value of the option that says what this Python runs."""
+    options = [one for one in command if one not in ("-u", "-P", "-B")]
+    return options[2] if len(options) > 2 and options[:2] == [_PYTHON, option] else None
 
 
 def _become(request: dict[str, Any], received: list[int]) -> None:
@@ -160,9 +248,12 @@ def _become(request: dict[str, Any], received: list[int]) -> None:
         os.setsid()
     command: list[str] = request["command"]
     _show(command)
-    module = str(_module(command))
-    sys.argv = command[command.index("-m") + 1 :]
-    install()
+    module, code = _module(command), _code(command)
+    sys.argv = command[command.index("-m") + 1 :] if module else ["-c"]
+    if not code.startswith(_SERVER):  # whose forks may start processes as a user's do
+        install()
+    sys.stdin = os.fdopen(0, closefd=False)
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # may have children
     before, environment = dict(os.environ), dict(one.split("=", 1) for one in request["environment"])
     enter(request["cwd"], environment)
     _show([], sorted(request["environment"], key=lambda one: one.split("=", 1)[0] in before))  # new ones have room
@@ -173,7 +264,19 @@ def _become(request: dict[str, Any], received: list[int]) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(write_through=True)  # type: ignore[union-attr]
     warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)  # runpy's: it was imported before
-    end(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True))
+    if module == _JOB:
+        _wait_for_folder(Path(sys.argv[-1].replace("%j", str(os.getpid()))))
+    if module:
+        end(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True))
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    end(lambda: exec(code, vars(main)))  # noqa: S102 (execnet's, or Python's own)
+
+
+def _wait_for_folder(folder: Path) -> None:
+    """Wait for the folder of a job, which submitit creates while a job that is not forked still starts."""
+    deadline = time.monotonic() + 60
+    while not folder.is_dir() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _show(command: list[str], environment: Sequence[str] = ()) -> None:

@@ -11,33 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import preloaded
-from preloaded import FORKS
 
 LONG = 1000  # seconds; what takes longer hangs, and is not merely slow beside the other tests
 HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
-IMPORTED = [  # by a run sooner or later
-    "datasets",
-    "hydratune.cli.main",
-    "hydratune.training.run",
-    "hydratune.sweep.worker",
-    "hydratune.training.trainer.cpu_speedups",
-    "hydratune.training.trainer.trainer",
-    "matplotlib.figure",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.transformers",
-    "optuna.storages",
-    "peft",
-    "sklearn.metrics",
-    "transformers.models.bert.modeling_bert",
-    "transformers.pipelines",
-]
-FORKS.set_forkserver_preload(IMPORTED)
 
 
 class Started:
@@ -59,8 +41,7 @@ class Started:
         folder = tempfile.mkdtemp(dir=Path.cwd().parent)  # of a test, which works in a directory below its own
         self._said = [Path(folder, name) for name in ("out", "err")]
         given = (arguments, cwd, environment, self._said, session, enter, cold)
-        self._process = FORKS.Process(target=_main, args=given)
-        self._process.start()
+        self._process = preloaded.fork(_main, *given)
         self.pid = int(self._process.pid or 0)
         while self.poll() is None and not self._said[-1].exists():  # it is not on its own yet
             time.sleep(0.01)
@@ -139,6 +120,25 @@ def hydratune(
     with start(*arguments, cwd=cwd, enter=enter, **environment) as process:
         out, err = process.communicate()
     return subprocess.CompletedProcess(["hydratune", *arguments], process.wait(), out, err)
+
+
+def python(code: str, *arguments: str, **environment: str) -> str:
+    """What a program prints in a process that has imported libraries, and shares nothing else with this one."""
+    output = Path(tempfile.mkdtemp(dir=Path.cwd().parent), "out")
+    process = preloaded.fork(_program, code, arguments, Path.cwd(), {**os.environ, **environment}, output)
+    process.join()
+    printed = output.read_text() if output.exists() else ""
+    assert process.exitcode == 0, printed
+    return printed
+
+
+def _program(code: str, arguments: Sequence[str], cwd: Path, environment: dict[str, str], output: Path) -> None:
+    """What the fork of `python` does."""
+    gc.freeze()  # what it was forked with is no garbage
+    preloaded.enter(cwd, environment)
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 1)
+    sys.argv = ["-c", *arguments]
+    preloaded.end(lambda: exec(code, {"__name__": "__main__"}))  # noqa: S102 (the test's own)
 
 
 def blank_plot(_: object, target: Path | str, **__: object) -> None:

@@ -11,6 +11,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 QUICK = {
     "evaluation_memory": [],
     "gpu": [],
+    "padding": [],
     "scale": [],
 }
 PARTS = {"common", "contest", "flops", "scripts", "stopwatch"}  # of the others

@@ -23,6 +23,8 @@ PLACEHOLDERS = {
     "KEY=VALUE": "dataset.format=csv",
     "OVERRIDE": "dataset=local",
     "N": "1",
+    "P": "0.9",
+    "NAME,...": "text",
     "task=NAME": "task=sequence_classification",
     "experiment=NAME": "experiment=digits",
     "model.revision=COMMIT": f"model.revision={COMMIT}",
@@ -93,6 +95,7 @@ def commands(page: Path) -> Iterator[Command]:
 def words(command: Command) -> list[str]:
     """Split a command as bash would, with the placeholders filled in."""
     text = re.sub(r"\[(?=--|KEY|OVERRIDE)|(?<=\.\.\.)\]|(?<=[A-Zla-z])\](?= \[|$)", "", command.text)
+    text = re.split(r" (?:\||>) ", text)[0]  # without what the shell does with the output
     first, *rest = shlex.split(text, comments=True)
     head = []
     if first == "...":
@@ -123,7 +126,8 @@ def reader(own_directory, monkeypatch):
     (own_directory / "primary" / "train.yaml").write_text(own, encoding="utf-8")
     names = ["text", "label", "review", "stars", "sentence1", "sentence2", "document", "toxic", "obscene", "weight"]
     rows = "".join(",".join([*(["good"] * 7), "0", "1", "1"]) + "\n" for _ in range(4))
-    for name in ("a.csv", "b.csv", "new.csv", "reviews.csv"):
+    sets = [f"{name}_{split}.csv" for name in ("news", "web") for split in ("dev", "test")]
+    for name in ("a.csv", "b.csv", "new.csv", "reviews.csv", "train.csv", *sets):
         (own_directory / name).write_text(",".join(names) + "\n" + rows)
     (own_directory / "semicolons.csv").write_text("text;label\ngood;0\n")
     (own_directory / "colons.csv").write_text("text::label\ngood::0\n")
@@ -180,8 +184,8 @@ def stopping(parse):
 
 def validate(arguments: list[str]) -> None:
     """Do what `--dry-run` does; of a command with a verb, parse its arguments and its overrides."""
-    if arguments[0] not in VERBS:
-        assert dispatch([*arguments, "--dry-run"]) == 0
+    if arguments[0] not in VERBS or arguments[0] in ("check", "lr-find"):
+        assert dispatch([*arguments[arguments[0] == "check" :], "--dry-run"]) == 0
         return
     try:
         dispatch(arguments)

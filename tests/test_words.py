@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "conf/**/*.yaml", "tests/messages/*.txt", ".github/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "conf/**/*.yaml", "tests/messages/*.txt", ".github/**/*.md")
     for path in ROOT.glob(pattern)
 )
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from hydratune.cli.main import dispatch
-from hydratune.sweep.plan import PLAN
 from hydratune.utils.errors import FAILED, ConfigError
-from hydratune.utils.files import try_lock
+from hydratune.utils.files import PLAN, try_lock
 
 DAY = 86_400
 
@@ -153,6 +152,27 @@ def test_clean_follows_no_link_that_came_with_a_repository(own_directory, make_r
         dispatch(["clean", "--unfinished", "--yes"])
     assert [problem.key for problem in caught.value.problems] == ["outputs"]
     assert run.is_dir()
+
+
+@pytest.mark.parametrize("typed", [[], ["."], ["outputs"], ["outputs/x"]])
+@pytest.mark.parametrize("place", [".", "outputs", "multirun", "outputs/x"])
+def test_clean_leaves_what_a_repository_makes_look_like_a_run(own_directory, make_run, typed, place):
+    """A cloned repository can have `.lock` and `.hydra/` next to the user's store."""
+    (own_directory / "outputs" / "x").mkdir(parents=True)
+    folder = make_run(own_directory / place, False) if place == "multirun" else own_directory / place
+    (folder / ".hydra").mkdir(exist_ok=True)
+    (folder / ".hydra" / "overrides.yaml").write_text("[]")
+    (folder / ".lock").touch()
+    (folder / "mlflow.db").write_text("precious")
+    assert dispatch(["clean", "--unfinished", "--yes", *typed]) == 0
+    assert (folder / "mlflow.db").read_text() == "precious"
+
+
+def test_clean_removes_a_typed_run(make_run):
+    """Positive control."""
+    run = make_run("outputs/a", False)
+    assert dispatch(["clean", "--unfinished", "--yes", "outputs/a"]) == 0
+    assert not run.exists()
 
 
 def test_clean_leaves_other_files_in_the_directory_of_the_cache(own_directory, monkeypatch):

@@ -21,6 +21,7 @@ REQUIRED = {
     "dataset/hub": ["dataset.path=stanfordnlp/imdb"],
     "dataset/mixture": ["+dataset@dataset.sources.a=wordnet_supersense"],
     "dataset/saved": ["dataset.path=saved"],
+    "experiment/wordnet_cross_validation": ["cv.fold=0"],
     "model/scratch": ["model.model_type=gpt2", "model.tokenizer=bytes"],
     "model/pretrained": ["model.pretrained_model_name_or_path=roberta-base"],
 }
@@ -53,10 +54,11 @@ def test_opens_with_a_comment_and_a_command(path):
 
 @pytest.mark.parametrize("option", [one for one in SHIPPED if one.group == "experiment"], ids=lambda one: one.name)
 def test_experiment_opens_with_summary_and_command(option):
-    """The summary comes first, since `hydratune configs` lists it, then `hydratune experiment=NAME`."""
+    """The summary comes first, since `hydratune configs` lists it, then the command: a sweep if it has folds."""
     _, summary, command = option.path.read_text(encoding="utf-8").splitlines()[:3]
     assert summary == f"# {option.summary}"
-    assert command == f"# hydratune experiment={option.name}"
+    program = "hydratune -m" if "cv" in OmegaConf.load(option.path) else "hydratune"
+    assert command == f"# {program} experiment={option.name}"
 
 
 def test_yaml_lists_every_parameter():
@@ -109,3 +111,19 @@ def test_configs_rejects_what_it_cannot_show(arguments, key):
     with pytest.raises(ConfigError) as caught:
         dispatch(["configs", *arguments])
     assert [problem.key for problem in caught.value.problems] == [key]
+
+
+@pytest.mark.parametrize(("link", "is_folder"), [("conf/dataset/my_local.yaml", False), ("conf/dataset", True)])
+def test_copy_writes_through_no_link(own_directory, link, is_folder):
+    """A cloned repository can contain one, also to a file that does not exist."""
+    elsewhere = own_directory.parent / "home"
+    elsewhere.mkdir()
+    path = own_directory / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(elsewhere if is_folder else elsewhere / "created.yaml")
+    with pytest.raises(ConfigError):
+        dispatch(["configs", "copy", "dataset/local", "conf"])
+    assert [*elsewhere.iterdir()] == []
+    path.unlink()
+    assert dispatch(["configs", "copy", "dataset/local", "conf"]) == 0  # positive control
+    assert (own_directory / "conf/dataset/my_local.yaml").is_file()

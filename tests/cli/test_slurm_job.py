@@ -1,13 +1,11 @@
 """What a command does in a Slurm job; tests/engines/test_slurm.py runs real ones."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from omegaconf import OmegaConf
 
 from hydratune.cli.main import dispatch
+from hydratune.training.results import RunResult
 from hydratune.utils import slurm
 from hydratune.utils.errors import ConfigError
 
@@ -25,28 +23,22 @@ def job(monkeypatch):
 
 @pytest.fixture
 def started(toy, monkeypatch):
-    """Return a function that runs a command up to Hydra's start, and returns the directory of its run.
+    """Return a function that starts a run, which Hydra prepares, and returns its directory; nothing is trained."""
+    directories = []
 
-    It leaves there what Hydra writes when a run begins.
-    """
+    def train(_, job):
+        directories.append(job.directory)
+        return RunResult(0.5, {}, job.directory, None)
 
-    def run(*overrides):
+    def start(*overrides):
         dispatch([*toy, "name=x", "tracking=none", *overrides])
-        named = dict(argument.split("=", 1) for argument in sys.argv if argument.startswith("hydra."))
-        directory = Path(named["hydra.run.dir"].strip('"'))
-        (directory / ".hydra").mkdir(exist_ok=True)
-        OmegaConf.save([*toy, "name=x", "tracking=none", *overrides], directory / ".hydra" / "overrides.yaml")
-        runtime = {"cwd": str(Path.cwd()), "config_sources": []}
-        node = {"hydra": {"runtime": runtime, "job": {"id": named.get("hydra.job.id", "???")}}}
-        OmegaConf.save(node, directory / ".hydra" / "hydra.yaml")
-        return directory
+        return directories[-1]
 
-    monkeypatch.setattr("hydra.main", lambda *_, **__: lambda _: lambda: None)
+    monkeypatch.setattr("hydratune.cli.train.run", train)
     monkeypatch.setattr(
         "hydratune.cli.train.preflight", lambda configs, *_: SimpleNamespace(checkpoint=[*configs] and None)
     )
-    monkeypatch.setattr("sys.argv", ["hydratune"])
-    return run
+    return start
 
 
 @pytest.mark.parametrize(

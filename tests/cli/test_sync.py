@@ -1,5 +1,6 @@
 """`hydratune sync` uploads what MLflow lacks, whatever was lost, and says what it refuses."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -109,6 +110,15 @@ def test_lines_that_are_no_entries(run, store, capsys):
     (run / JOURNAL).write_text("".join(f"{line}\n" for line in [*lines[:2], *DAMAGED, *lines[2:]]))
     assert dispatch(["sync", "outputs/run"]) == FAILED
     assert f" {len(DAMAGED)} invalid lines" in capsys.readouterr().out
+    assert recorded(store) == [WHOLE]
+
+
+def test_run_of_a_later_version_is_uploaded(run, store, empty_store):
+    """Without the run, no other entry could be uploaded."""
+    shutil.copy(empty_store, Path("outputs/mlflow.db"))
+    first, *lines = (run / JOURNAL).read_text().splitlines()
+    (run / JOURNAL).write_text("".join(f"{line}\n" for line in [json.dumps({**json.loads(first), "x": 3}), *lines]))
+    assert dispatch(["sync", "outputs/run"]) == 0
     assert recorded(store) == [WHOLE]
 
 

@@ -69,6 +69,6 @@ def test_trials_over_data_sets_are_in_the_experiment_of_their_sweep(toy_files):
         Path(f"{name}.jsonl").write_bytes(Path("train.jsonl").read_bytes())
     swept = [one for one in toy_files if "files.train" not in one]
     plan, cfg = make_plan(Request((*swept, "dataset.files.train=a.jsonl,b.jsonl")))
-    jobs = [compose(plan, plan.job(point, None), Path("x"))[0] for point in plan.space.grid()]
+    jobs = [compose(plan, plan.job(point, plan.replicates[0]), Path("x"))[0] for point in plan.space.grid()]
     assert {job.tracking.experiment_name for job in jobs} == {cfg.tracking.experiment_name} == {"local"}
     assert [job.dataset.files.train for job in jobs] == ["a.jsonl", "b.jsonl"]

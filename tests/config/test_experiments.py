@@ -18,11 +18,12 @@ def test_two_steps(name, train, compose, tiny_model):
     tiny = [override.format(tiny=tiny_model) for override in TINY.get(model, replaced)]
     few = [f"dataset.max_samples.{split}=64" for split in ("train", "validation", "test")]
     try:
-        result = train(f"experiment={name}", *tiny, *few, "trainer.args.max_steps=2", "hardware.threads=1")
+        fold = [] if compose(f"experiment={name}").cv.folds is None else ["cv.fold=0"]
+        result = train(f"experiment={name}", *tiny, *few, *fold, "trainer.args.max_steps=2", "hardware.threads=1")
     except ConfigError as error:
         if all("huggingface.co" in problem.message for problem in error.problems):
             pytest.skip("needs the hub")
         raise
     assert result.metrics["step"] == 2
-    assert f"test_{compose(f'experiment={name}').task.objective.removeprefix('eval_')}" in result.metrics
+    assert f"test_{compose(f'experiment={name}').objective.removeprefix('eval_')}" in result.metrics
     assert (result.directory / "model" / "model.safetensors").is_file()

@@ -16,11 +16,11 @@ from hydratune.utils.errors import ConfigError
 def project(own_directory, monkeypatch):
     """Write the list of the `pyproject.toml` of the current directory, which this process has not read yet."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(own_directory / "config"))
-    monkeypatch.setattr(trust, "_for_this_command", [])
+    monkeypatch.setattr(trust, "trusted_for_this_command", [])
 
     def write(*names):
         (own_directory / "pyproject.toml").write_text(f"[tool.hydratune]\nallow = {list(names)}\n")
-        trust._project.cache_clear()
+        trust.declared_allowlist.cache_clear()
 
     return write
 
@@ -54,7 +54,7 @@ def test_list_of_another_path_is_not_trusted(project, own_directory, monkeypatch
     (own_directory / "clone").mkdir()
     (own_directory / "clone" / "pyproject.toml").write_bytes((own_directory / "pyproject.toml").read_bytes())
     monkeypatch.chdir("clone")
-    trust._project.cache_clear()
+    trust.declared_allowlist.cache_clear()
     assert allowlist.user_allowlist() == ()
 
 
@@ -63,8 +63,8 @@ def test_flag_trusts_one_command(project, monkeypatch):
     project("json")
     dispatch(["--trust-project", "--version"])
     assert allowlist.user_allowlist() == ("json",)
-    assert not trust._store().exists()
-    monkeypatch.setattr(trust, "_for_this_command", [])
+    assert not trust.trust_file().exists()
+    monkeypatch.setattr(trust, "trusted_for_this_command", [])
     monkeypatch.setenv(allowlist.VARIABLE, "")
     assert allowlist.user_allowlist() == ()
 
@@ -73,22 +73,23 @@ def test_record_is_private_to_the_user(project):
     """Nobody else may write into the directory of the record."""
     project("json")
     dispatch(["trust"])
-    assert stat.S_IMODE(trust._store().parent.stat().st_mode) & 0o077 == 0
+    assert stat.S_IMODE(trust.trust_file().parent.stat().st_mode) & 0o077 == 0
 
 
 def test_damaged_record_trusts_nothing(project):
     """A record that cannot be read is as none."""
     project("json")
     dispatch(["trust"])
-    trust._store().write_text("[")
+    trust.trust_file().write_text("[")
     assert allowlist.user_allowlist() == ()
 
 
 def test_refused_code_names_the_command(project):
-    """The hint of an error about code of an untrusted list leads to `hydratune trust`."""
+    """The hint of an error about code of an untrusted list leads to `hydratune trust`; other code must be listed first."""
     project("my_package")
-    assert "hydratune trust" in allowlist.how_to_allow("my_package.tasks.Mine")
-    assert "hydratune trust" not in allowlist.how_to_allow("other.Mine")
+    listed, other = allowlist.how_to_allow("my_package.tasks.Mine"), allowlist.how_to_allow("other.Mine")
+    assert ("hydratune trust" in listed, "export" in listed) == (True, False)
+    assert ("hydratune trust" in other, "export HYDRATUNE_ALLOW=other.Mine" in other) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_malformed_project_allows_nothing(own_directory, text):
 def test_nothing_to_trust(own_directory):
     """Without a list there is nothing to record."""
     assert own_directory == Path.cwd()
-    trust._project.cache_clear()
+    trust.declared_allowlist.cache_clear()
     with pytest.raises(ConfigError) as caught:
         dispatch(["trust"])
     assert [problem.key for problem in caught.value.problems] == ["pyproject.toml"]
@@ -173,3 +174,30 @@ def test_sweep_writes_through_no_link(linked):
     with pytest.raises(ConfigError) as caught:
         dispatch(["-m", "dataset=digits", "task=image_classification", "model=vit_tiny", "seed=1,2"])
     assert [problem.key for problem in caught.value.problems] == ["multirun"]
+
+
+@pytest.mark.parametrize("value", ['"../other"', '"missing"', '"/tmp"', "1", '"link"'])
+def test_config_dir_must_be_inside_the_project(own_directory, value):
+    """Otherwise a cloned repository could name the configs of another one."""
+    (own_directory.parent / "other").mkdir()
+    (own_directory / "link").symlink_to(own_directory.parent / "other")
+    (own_directory / "pyproject.toml").write_text(f"[tool.hydratune]\nconfig-dir = {value}\n")
+    trust.declared_allowlist.cache_clear()
+    with pytest.raises(ConfigError) as caught:
+        trust.config_dir()
+    assert "config-dir" in caught.value.problems[0].key
+
+
+def test_config_dir_adds_options_but_replaces_none(own_directory):
+    """A shipped option is found before one of the project with the same name."""
+    for name, seed in (("digits", 1), ("mine", 2)):
+        path = own_directory / "conf" / "experiment" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# @package _global_\nseed: {seed}\n")
+    (own_directory / "pyproject.toml").write_text('[tool.hydratune]\nconfig-dir = "conf"\n')
+    trust.declared_allowlist.cache_clear()
+    request = Request(("experiment=digits",), config_dir=trust.config_dir().absolute())
+    with composer(request):
+        assert checked(request).seed == 42
+        own = Request(("experiment=mine",), config_dir=request.config_dir)
+        assert checked(own).seed == 2

@@ -172,12 +172,11 @@ def test_files_that_do_not_exist(compose, toy_files):
 
 
 def test_columns_that_do_not_exist(compose, toy_files):
-    """A missing column names the nearest one of the file."""
+    """A missing column is one error of all files, which names the nearest one."""
     found = problems(compose, *toy_files, "dataset.columns.text=txt", "dataset.files.validation=null")
-    assert [problem.key for problem in found] == ["dataset.columns.text"] * 2
-    for problem, split in zip(found, ("train", "test"), strict=True):
-        assert all(word in problem.message for word in (f"{split}.jsonl", "'txt'"))
-        assert "text" in problem.hint.replace(KEY, "")
+    assert [problem.key for problem in found] == ["dataset.columns.text"]
+    assert all(word in found[0].message for word in ("train.jsonl", "test.jsonl", "'txt'"))
+    assert "text" in found[0].hint.replace(KEY, "")
 
 
 def test_columns_that_the_task_does_not_know(compose, toy_files):
@@ -225,6 +224,29 @@ def test_save_steps_must_be_a_multiple(compose):
     assert problem.key == "trainer.args.save_steps"
     assert all(number in problem.text for number in ("10", "25"))
     assert "trainer.args.save_steps=10" in "".join(problem.hints)
+
+
+def test_reversed_column_mapping_is_recognized(compose, toy_files):
+    """The user wrote {column of the file: column of the task}; the hint has the other order."""
+    first, *_ = problems(compose, *toy_files, "dataset.columns={review: text}")
+    assert first.key == "dataset.columns.review"
+    assert "dataset.columns.text=review" in first.hint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        (["trainer.args.eval_strategy=epochs"], ["trainer.args.eval_strategy"]),
+        (["trainer.args.save_strategy=epochs"], ["trainer.args.save_strategy"]),
+        (["trainer.args.load_best_model_at_end=maybe"], ["trainer.args.load_best_model_at_end"]),
+        (["dataset=local", "dataset.files.train=x.csv", "dataset.files.validation={a: y.csv}", "objective=eval_mean_accuracy"], ["dataset.files.train", "dataset.files.validation.a"]),
+        (["trainer.args.push_to_hub=true", "trainer.args.hub_model_id=[]"], ["trainer.args.hub_model_id"]),
+        (["dataset=local", "dataset.files.train=x.csv", "dataset.streaming=true", "trainer.args.max_steps=x"], ["trainer.args.max_steps", "dataset.files.train"]),
+    ],
+)  # fmt: skip
+def test_check_config_reports_an_invalid_value_once(compose, overrides, keys):
+    """Rules about several keys draw no conclusions from a value that has an error itself."""
+    assert [problem.key for problem in problems(compose, *overrides)] == keys
 
 
 def test_targets_of_hydra_are_checked(compose):

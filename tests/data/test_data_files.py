@@ -309,6 +309,29 @@ def test_path_of_a_saved_data_set_is_literal(path, keys):
         assert one.read().splits["train"]["text"][:] == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("state.json", {"_data_files": [1]}),
+        ("state.json", {"_format_type": "unknown"}),
+        ("state.json", {"_split": []}),
+        ("dataset_info.json", {"features": []}),
+        ("dataset_info.json", {"features": {"text": 1}}),
+        ("dataset_info.json", {"splits": [1]}),
+    ],
+)
+def test_saved_dataset_with_a_malformed_file_is_one_error(name, change):
+    """`datasets` raises errors of many kinds."""
+    from hydratune.data import SavedDataset
+
+    Dataset.from_dict({"text": ["x"]}).save_to_disk("saved")
+    path = Path("saved") / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ConfigError) as caught:
+        SavedDataset(path="saved").read()
+    assert [problem.key for problem in caught.value.problems] == ["dataset.path"]
+
+
 def test_path_that_is_only_a_pattern_is_an_error():
     """What it matches is not read without request."""
     write("a.csv", ["x"])

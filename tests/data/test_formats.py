@@ -237,6 +237,14 @@ def test_ten_are_shown_and_all_counted():
     assert [*map(int, re.findall(r"\d+", total.text))] == [50, 100, 10]
 
 
+def test_bad_rows_are_shown_in_the_order_of_the_file():
+    """Lines that are not rows, and rows with invalid values, are found by different checks."""
+    Path("a.csv").write_text("text,label\nx,a\n,a\none cell\ny,b\n,b\n")
+    with pytest.raises(ConfigError) as caught:
+        LocalFiles(files={"train": "a.csv"}).load(TASK)
+    assert [problem.source for problem in caught.value.problems[:-1]] == ["a.csv:3", "a.csv:4", "a.csv:6"]
+
+
 def test_drop_counts(caplog):
     """`dataset.on_bad_rows=skip` says how many rows of which split it left out; nothing else is lost."""
     caplog.set_level("INFO")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 
 import pytest
@@ -14,35 +13,12 @@ from hydratune.utils.errors import ConfigError
 from processes import HYDRATUNE
 
 SECRET = "hf_canary0123456789"
-CARD = """---
-configs:
-- config_name: mrpc
-  data_files:
-  - {split: train, path: mrpc/train-*}
-  - {split: validation, path: mrpc/validation-*}
-  - {split: test, path: mrpc/test-*}
----
-"""
-
-
-def write_hub(root, tiny_model):
-    """A hub's files: GLUE's MRPC of a few rows, and the tiny network under the name of BERT."""
-    import pandas as pd
-
-    glue = root / "datasets" / "nyu-mll" / "glue"
-    (glue / "mrpc").mkdir(parents=True)
-    (glue / "README.md").write_text(CARD)
-    rows = [{"sentence1": "good film", "sentence2": "bad book", "label": i % 2, "idx": i} for i in range(16)]
-    for split in ("train", "validation", "test"):
-        pd.DataFrame(rows).to_parquet(glue / "mrpc" / f"{split}-00000-of-00001.parquet", index=False)
-    shutil.copytree(tiny_model, root / "models" / "google-bert" / "bert-base-uncased")
-    return root
 
 
 @pytest.fixture
 def hub_root(tmp_path, tiny_model):
     """A hub's files of one test."""
-    return write_hub(tmp_path / "hub", tiny_model)
+    return fake_hub.write_files(tmp_path / "hub", tiny_model)
 
 
 def hydratune(url, *arguments, cwd=None):
@@ -63,7 +39,7 @@ def classic(tmp_path_factory, tiny_model):
     """The folder of a run of `experiment=mrpc` that downloads and pushes; the hub, which is gone now; what it said."""
     folder = tmp_path_factory.mktemp("classic")
     push = ["trainer.args.push_to_hub=true", "trainer.args.hub_model_id=me/tiny"]
-    with fake_hub.serve(write_hub(tmp_path_factory.mktemp("hub"), tiny_model)) as server:
+    with fake_hub.serve(fake_hub.write_files(tmp_path_factory.mktemp("hub"), tiny_model)) as server:
         done = hydratune(server.url, *QUICK, *push, "hydra.run.dir=run", cwd=folder)
     return folder, server, done
 
@@ -139,6 +115,26 @@ def test_offline_by_choice(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("asked the network"))
     assert not hub.is_reachable()
+
+
+def test_force_offline_if_unreachable_reaches_imported_libraries(monkeypatch):
+    """They read the environment when they are imported, and would ask a Hub that does not answer for a minute."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(hub, "forced_offline", [])
+    monkeypatch.setattr(hub, "WAITS", ())
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for library in (huggingface_hub.constants, datasets.config):
+        monkeypatch.setattr(library, "HF_HUB_OFFLINE", False)
+    hub.force_offline_if_unreachable({"model": hub.Repository("models", "me/tiny")})
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert huggingface_hub.constants.HF_HUB_OFFLINE
+    assert datasets.config.HF_HUB_OFFLINE
+    with pytest.raises(hub.PushError):
+        hub.make_repository("me/tiny", private=None)
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE  # the Hub may answer at the end of a run
 
 
 def write_card(folder, path):

@@ -22,6 +22,7 @@ KNOWN = {
     "WordnetPairs": (8000, 600, 1000, "e8acfe28a3ff4812"),
     "WordnetSimilarity": (5000, 500, 1000, "3689343588299921"),
     "WordnetSpans": (3000, 300, 500, "2f8469e8e31bdece"),
+    "WordnetStates": (3000, 1500, 3000, "07e6ddc1c37b617b"),
     "WordnetSupersense": (5280, 660, 660, "191a4cc981d9d991"),
     "WordnetTags": (5000, 500, 1000, "0179833c72304682"),
 }
@@ -152,7 +153,7 @@ def test_similarity_of_a_dog(other, similarity):
 
 
 def test_similarities_spread():
-    """Each tenth of the scale has 2 to 20 % of the rows of every split."""
+    """Each tenth of the scale has 2 to 20% of the rows of every split."""
     for rows in splits_of("WordnetSimilarity").values():
         shares = Counter(min(int(10 * label), 9) for label in rows["label"])
         assert all(0.02 < shares[tenth] / len(rows) < 0.2 for tenth in range(10))
@@ -172,7 +173,7 @@ def test_spans_are_in_the_context(no_answer):
 
 
 def test_some_contexts_are_long():
-    """Between 5 and 15 % of them are over 128 words, so that windows are needed; the others are short."""
+    """Between 5 and 15% of them are over 128 words, so that windows are needed; the others are short."""
     contexts = splits_of("WordnetSpans")["train"]["context"]
     long = sum(len(WORD.findall(context)) > 128 for context in contexts)
     assert 0.05 < long / len(contexts) < 0.15

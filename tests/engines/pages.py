@@ -13,6 +13,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 _BLOCK = re.compile(r"^```bash\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 _PROGRAMS = "hydratune|ip|pip|ray start|sbatch|scancel|scontrol|srun"
 _COMMAND = re.compile(rf"`((?:{_PROGRAMS}) [^`]+)`")
+_KEY = r"\+?(?:hardware|hydra|sweep|trainer)(?:[./]\w+)*"
+_OVERRIDES = re.compile(rf"`({_KEY}=[^\s`]+(?:\s+{_KEY}=[^\s`]+)*)`")
 
 
 class Typed(NamedTuple):
@@ -41,6 +43,12 @@ def commands(page: str) -> Iterator[str]:
     """Yield the commands in the text and the tables of a page."""
     text = _BLOCK.sub("", (DOCS / page).read_text(encoding="utf-8"))
     yield from (" ".join(command.split()) for command in _COMMAND.findall(text))
+
+
+def overrides(page: str) -> list[list[str]]:
+    """Return the overrides in the text and the tables of a page, as lists of those that are typed together."""
+    text = _BLOCK.sub("", (DOCS / page).read_text(encoding="utf-8"))
+    return [words.split() for words in sorted(set(_OVERRIDES.findall(text)))]
 
 
 def command(page: str, text: str, **values: str) -> list[str]:

@@ -37,9 +37,15 @@ _QUIET = {
 # Ray's own limits of 30 to 100 seconds are too short for a machine that is busy with other tests.
 _PATIENT = {
     "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "300",  # for the process that the head starts for each Ray Client
+    # That process ends if the head has not connected to it. If it starts late, the head connects late: gRPC tries again
+    # after 1, 2, 3, 4, 7, 11, 17, 27, 43, 69, ... seconds, and a limit of 30 is shorter than the last intervals.
+    "TIMEOUT_FOR_SPECIFIC_SERVER_S": "300",
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
 }
+# gRPC's fork handlers run in the process that the head forks for a Ray Client, and sometimes end it ("epoll_wait error:
+# Bad file descriptor"). That process starts another program at once and needs no handlers.
+_FORK = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
 # The head detects a killed node, which refuses connections, after 3 seconds instead of 20.
 _HEALTH = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -109,7 +115,8 @@ class Cluster:
     @contextmanager
     def second_node(self) -> Iterator[Node]:
         """Add a node and stop it."""
-        with _node(self.folder, *(word.replace("10.0.0.1:6379", self.address) for word in _OTHER)) as node:
+        words = [word.replace("10.0.0.1:6379", self.address) for word in _OTHER]
+        with _node(self.folder, *words, "--include-log-monitor=false") as node:  # the head's reads logs of both nodes
             yield node
 
 
@@ -123,7 +130,12 @@ def cluster() -> Iterator[Cluster]:
         folder.mkdir()
         port, client = _free_port(), _free_port()
         words = [word.replace("6379", str(port)) for word in _HEAD]
-        more = [f"--ray-client-server-port={client}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        more = [
+            f"--ray-client-server-port={client}",
+            "--include-dashboard=false",
+            "--no-monitor",
+            f"--temp-dir={folder}",
+        ]
         stack.enter_context(_node(folder, *words, "--node-ip-address=127.0.0.1", *more))
         yield Cluster(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", folder)
 
@@ -132,7 +144,7 @@ def cluster() -> Iterator[Cluster]:
 def _node(folder: Path, *arguments: str) -> Iterator[Node]:
     """Start a node without the variables of the tests' sweeps, wait until it is ready, and stop it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRATUNE_", "SWEEP_"))}
-    environment |= {**AUTHENTICATION, **_QUIET, **_PATIENT, **_HEALTH, "PYTHONPATH": str(TESTS)}
+    environment |= {**AUTHENTICATION, **_QUIET, **_PATIENT, **_FORK, **_HEALTH, "PYTHONPATH": str(TESTS)}
     output = Path(tempfile.mkstemp(dir=folder)[1])
     with output.open("w") as file:
         command = [str(RAY), *arguments, *_SHARED]

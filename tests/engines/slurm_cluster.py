@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -122,6 +123,18 @@ def running(folder: Path) -> Iterator[Cluster]:
         stack.callback(_end_jobs, cluster)  # before the daemons
         wait_until(lambda: cluster.run("sinfo", "-h", "-o", "%T %D", check=False) == f"idle {len(NODES)}")
         yield cluster
+
+
+@contextmanager
+def temporary() -> Iterator[Cluster]:
+    """Run a cluster in a new directory, and remove that."""
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))
+    folder.chmod(0o755)  # for munge's socket
+    try:
+        with running(folder) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder)
 
 
 def _write_files(folder: Path) -> None:

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason
 CPU = ["hardware.nproc_per_node=1", "hardware.device=cpu", "hardware.precision=fp32", "hardware.threads=1"]
 START, RESUME, POD = scripts("several_machines.md").values()
 ENDLESS = "trainer.args.num_train_epochs=100000"
+MARGIN = 5  # steps, more than can end while the link goes down
 LONG = 600  # seconds; far less than trainer.args.ddp_timeout
 
 
@@ -66,9 +67,10 @@ def awaited(condition, processes):
         time.sleep(0.05)
 
 
-def has_trained():
-    """Whether there is a checkpoint."""
-    return bool(list(Path("my_run").glob("checkpoints/checkpoint-*/trainer_state.json")))
+def last_step():
+    """Return the step of the last checkpoint; 0 if there is none."""
+    checkpoints = Path("my_run").glob("checkpoints/checkpoint-*/trainer_state.json")
+    return max((int(path.parent.name.rpartition("-")[2]) for path in checkpoints), default=0)
 
 
 def ranks(host):
@@ -88,10 +90,16 @@ def tracked(store):
     return run
 
 
-def test_run_survives_a_killed_host(two, hosts, store):
-    """The other host names it in one error, and the run resumes on both; they use the link and not their names."""
+def test_run_resumes_after_a_signal_and_after_a_killed_host(two, hosts, store):
+    """A signal to one host stops both; a killed one is named in an error; hosts use the link and not their names."""
     both = start(hosts, START, *two, ENDLESS)
-    awaited(has_trained, both)
+    awaited(last_step, both)
+    both[1].send_signal(15)
+    logs = [process.communicate(LONG) for process in both]
+    assert [process.returncode for process in both] == [SAVED] * 2, logs
+    saved = last_step()
+    both = start(hosts, START, *two, ENDLESS)
+    awaited(lambda: last_step() > saved, both)
     assert [ranks(host)[0].environ()["GLOO_SOCKET_IFNAME"] for host in hosts] == ["link0", "link1"]
     hosts[1].kill()
     _, log = both[0].communicate(LONG)
@@ -101,19 +109,23 @@ def test_run_survives_a_killed_host(two, hosts, store):
     run = tracked(store)
     assert run.info.status == "FAILED"
     assert run.data.tags["error"].startswith("MachineLostError: machine 1 (host1)")
-    last = max(int(path.name.rpartition("-")[2]) for path in Path("my_run/checkpoints").glob("checkpoint-*"))
-    again = start(hosts, RESUME, f"trainer.args.max_steps={last + 2}")
+    again = start(hosts, RESUME, f"trainer.args.max_steps={last_step() + 2}")
     logs = [process.communicate() for process in again]
     assert [process.returncode for process in again] == [0, 0], logs
     assert (tracked(store).info.status, tracked(store).info.run_id) == ("FINISHED", run.info.run_id)
 
 
-def test_run_ends_with_a_signal_if_the_link_is_down(two, hosts):
-    """Both hosts end, although their processes wait for each other in a library."""
+def test_run_waits_while_the_link_is_down(two, hosts):
+    """It continues once the link is up; with a signal both hosts end, although processes wait in a library."""
     both = start_pods(hosts, *two, ENDLESS, "tracking=none")
-    awaited(has_trained, both)
+    awaited(last_step, both)
     hosts[1].set_link("down")
     time.sleep(1)  # until the processes wait
+    hosts[1].set_link("up")
+    before = last_step()
+    awaited(lambda: last_step() > before + MARGIN, both)
+    hosts[1].set_link("down")
+    time.sleep(1)
     for process in both:
         process.send_signal(15)
     logs = [process.communicate(LONG) for process in both]

@@ -1,11 +1,13 @@
 """Every script and command on the pages about engines is run by a test on that engine, or has a reason why not."""
 
 import ast
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from engines.pages import commands, scripts
+from engines.pages import commands, overrides, scripts
+from hydratune.cli.main import dispatch
 
 TESTS = Path(__file__).parents[1]
 SLURM, RAY, HOSTS = "engines/test_slurm.py", "engines/test_ray.py", "engines/test_hosts.py"
@@ -14,7 +16,7 @@ RUN = {
     "slurm.md": {
         "One node": f"{SLURM}::test_time_limit",
         "Several nodes": f"{SLURM}::test_several_nodes",
-        "Sweeps": f"{SLURM}::test_sweep_of_preempted_and_canceled_workers",
+        "Sweeps": "engines/test_slurm_sweeps.py::test_sweep_of_preempted_and_canceled_workers",
         "srun --ntasks=2 hydratune": f"{SLURM}::test_tasks_that_would_train_copies",
         "scontrol requeue": f"{SLURM}::test_time_limit",
         "scontrol requeue JOBID": f"{SLURM}::test_time_limit",
@@ -27,9 +29,9 @@ RUN = {
         "Running cluster (2)": f"{RAY}::test_sweep_survives_a_killed_node",
     },
     "several_machines.md": {
-        "Start and resume": f"{HOSTS}::test_run_survives_a_killed_host",
-        "Start and resume (2)": f"{HOSTS}::test_run_survives_a_killed_host",
-        "Slurm, PyTorchJob, and other launchers": f"{HOSTS}::test_run_ends_with_a_signal_if_the_link_is_down",
+        "Start and resume": f"{HOSTS}::test_run_resumes_after_a_signal_and_after_a_killed_host",
+        "Start and resume (2)": f"{HOSTS}::test_run_resumes_after_a_signal_and_after_a_killed_host",
+        "Slurm, PyTorchJob, and other launchers": f"{HOSTS}::test_run_waits_while_the_link_is_down",
     },
 }
 # Command -> why no test runs it.
@@ -51,3 +53,20 @@ def test_named_tests_exist(test):
     path, _, name = test.partition("::")
     tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+# Page -> arguments of the command to which the overrides in its text are added.
+ARGUMENTS = {
+    "slurm.md": ["-m", "seed=1,2", "hydra/launcher=submitit_slurm"],
+    "ray.md": ["-m", "seed=1,2", "hydra/launcher=ray"],
+    "several_machines.md": ["hardware=ddp"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed")
+@pytest.mark.skipif(not find_spec("hydra_plugins.hydra_submitit_launcher"), reason="submitit is not installed")
+@pytest.mark.parametrize(("page", "words"), [(page, words) for page in ARGUMENTS for words in overrides(page)])
+def test_overrides_of_a_page_are_accepted(page, words):
+    """A dry run composes and checks what the text suggests to add to a command."""
+    assert dispatch([*ARGUMENTS[page], *words, "tracking=none", "--dry-run"]) == 0

@@ -79,17 +79,18 @@ def test_sweep_survives_a_killed_node(toy, own_directory, head, storage, command
     assert not files_with(b"canary-41c7", head.folder, SWEEP)
 
 
-def test_sigterm_ends_the_sweep_and_its_workers(toy, own_directory, head, command):
-    """The exit code is the same as without Ray, whose own handler would exit with 1 or 15.
+def test_sweep_resumes_after_sigterm(toy, own_directory, head, storage, command):
+    """SIGTERM ends the sweep and its workers, and the same command trains the rest.
 
-    The address `auto` is that of a head which was started on this machine.
+    The exit code is the same as without Ray, whose own handler would exit with 1 or 15. The first address is `auto`,
+    that of a head which was started on this machine. The second one is in RAY_ADDRESS, with a token in a file.
     """
     people = own_directory / "people"
     overrides, variables = command
-    words = [f"{ADDRESS}=auto" if one.startswith(ADDRESS) else one for one in overrides]
-    endless = ["trainer.args.num_train_epochs=100000", "sweep.workers=1", signs(people)]
-    sweep = start(*toy, *words, *endless, **variables, RAY_TMPDIR=str(head.folder.parent))
-    while not signed(people):
+    words = [one for one in overrides if not one.startswith(ADDRESS)]
+    same = [*toy, *words, "trainer.args.max_steps=1", "sweep.workers=1", signs(people, people=2)]
+    sweep = start(*same, f"{ADDRESS}=auto", **variables, RAY_TMPDIR=str(head.folder.parent))
+    while not signed(people):  # the first process waits for a second one
         assert sweep.poll() is None, sweep.said()
         time.sleep(0.05)
     sweep.send_signal(signal.SIGTERM)
@@ -98,6 +99,13 @@ def test_sigterm_ends_the_sweep_and_its_workers(toy, own_directory, head, comman
         [psutil.Process(pid) for pid in signed(people) if psutil.pid_exists(pid)], timeout=LONG
     )
     assert not alive
+    token = own_directory / "token"
+    token.write_text(variables.pop("RAY_AUTH_TOKEN"))
+    ended(start(*same, **variables, RAY_ADDRESS=head.address, RAY_AUTH_TOKEN_PATH=str(token)))
+    (study,) = studies(storage)
+    assert len(completed(study)) == 2
+    assert len(signed(people)) == 2
+    assert not any(trial.user_attrs.get("failures") for trial in study.get_trials())
 
 
 def running(storage):
@@ -117,20 +125,12 @@ def files_with(text, *folders):
     return [path for path in files if text in path.read_bytes()]
 
 
-@pytest.mark.parametrize("way", ["variable", "client"])
-def test_sweep_connects_to_a_running_cluster(toy, own_directory, head, storage, command, way):
-    """By RAY_ADDRESS and a token file, and by a `ray://` address from a machine that is not part of the cluster."""
-    token = own_directory / "token"
-    token.write_text(TOKEN)
+def test_sweep_connects_through_ray_client(toy, head, storage, command):
+    """A `ray://` address is for a machine that is not part of the cluster."""
     overrides, variables = command
-    words = [one for one in overrides if not one.startswith(ADDRESS)]
-    if way == "client":
-        words, variables = [*words, f"{ADDRESS}={head.client}"], {**variables, **PATIENT_CLIENT}
-    else:
-        del variables["RAY_AUTH_TOKEN"]
-        variables |= {"RAY_ADDRESS": head.address, "RAY_AUTH_TOKEN_PATH": str(token)}
+    words = [f"{ADDRESS}={head.client}" if one.startswith(ADDRESS) else one for one in overrides]
     with head.logs_of_client_server():
-        ended(start(*toy, *words, "trainer.args.max_steps=1", "sweep.workers=1", **variables))
+        ended(start(*toy, *words, "trainer.args.max_steps=1", "sweep.workers=1", **{**variables, **PATIENT_CLIENT}))
     (study,) = studies(storage)
     assert len(completed(study)) == 2
 

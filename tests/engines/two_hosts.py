@@ -22,12 +22,13 @@ _NEW_MOUNTS, _NEW_NAMES = 0x20000, 0x4000000  # CLONE_NEWNS, CLONE_NEWUTS
 
 
 def missing() -> str | None:
-    """Returns why this machine cannot have hosts; None if it can."""
+    """Return why this machine cannot have hosts, or None."""
     if os.geteuid():
-        return "root is needed for network namespaces"
-    if not shutil.which("ip"):
-        return "Debian's iproute2 is not installed"
-    return None
+        return "network namespaces need root"
+    if absent := [name for name in ("ip", "unshare") if not shutil.which(name)]:
+        return f"not installed: {', '.join(absent)} (iproute2, util-linux)"
+    namespaces = ["unshare", "--net", "--mount", "--uts", "true"]
+    return None if subprocess.run(namespaces, check=False).returncode == 0 else "no namespaces in this container"
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,24 @@
 """`hydratune compare`: which runs, what is said of them, and what is refused with a reason."""
 
 import csv
+import html
 import io
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from hydratune.cli.main import dispatch
+from hydratune.evaluation.compare.runs import Run
 from hydratune.tracking.client import connect
+from hydratune.tracking.runs_view import PARENT
 from hydratune.utils import process
 from hydratune.utils.errors import ConfigError
 
@@ -52,7 +58,8 @@ def record(store):
             client.log_param(run_id, key, value)
         rows = decoded(right, count) if right is not None else rows
         measured = {} if right is None else {"test_accuracy": right / count}
-        for key, value in {**measured, "test_runtime": 3.0, **metrics}.items():
+        speed = {"test_runtime": 3.0} if digest or measured else {}
+        for key, value in {**measured, **speed, **metrics}.items():
             client.log_metric(run_id, key.replace("_", "/", 1), value, step=2)
         client.log_text(run_id, yaml.safe_dump(config or ACCURACY), "config.yaml")
         log_test(client, run_id, rows, digest)
@@ -97,9 +104,9 @@ def test_two_real_runs(train, toy, store, say, ask, own_directory):
         log_test(client, pointer["run_id"], rows, "d1", ["neg", "pos"])
     code, out = say("bad", "good", "--plot", "both.png")
     assert code == 0
-    assert "│ max_steps" in out
-    assert "│ learning_rate" not in out
-    assert "test/accuracy" in out
+    assert "│ steps" in out  # the short names of max_steps and learning_rate
+    assert "│ lr" not in out
+    assert "test accuracy" in out
     assert "runtime" not in out
     assert (own_directory / "both.png").read_bytes().startswith(b"\x89PNG")
     found = ask("bad", "good")
@@ -112,14 +119,14 @@ def test_two_real_runs(train, toy, store, say, ask, own_directory):
 
 
 def test_a_better_run_and_an_equal_one(record, say):
-    """The sentence says by how much, in points, or that there is no evidence."""
+    """The sentence says by how much, in points, or that the comparison is inconclusive."""
     record("base", {"learning_rate": 1}, right=120)
     record("more", {"learning_rate": 2}, right=150)
     record("same", {"learning_rate": 3}, right=120)
     _, out = say("base", "more")
-    assert "B is better than A by 15.0 points, 95 % interval 10." in out
+    assert "B is better than A by 15.0 points, 95% interval 10." in out
     _, out = say("base", "same")
-    assert "A and B are equal on all 200 rows" in out
+    assert "A and B are equally right or wrong on all 200 rows" in out
     assert "0.0 to 0.0" not in out
 
 
@@ -131,6 +138,7 @@ def test_few_rows_that_differ_make_no_verdict(record, ask):
     (one,) = ask("base", "nine")["comparisons"]
     assert (one["better"], one["interval"]["p"]) == (None, pytest.approx(2 / 2**9))
     assert one["refusal"]
+    assert "p 0.00" not in one["sentence"]  # it would look like a verdict
     (one,) = ask("base", "ten")["comparisons"]
     assert (one["better"], one["refusal"]) == ("B", "")
 
@@ -165,6 +173,44 @@ def test_another_metric(record, ask):
     assert (one["unit"]["metric"], one["unit"]["is_share"]) == ("f1", True)
 
 
+@pytest.fixture
+def two_sets(record):
+    """Two runs with 100 rows of the set `news` and 40 of `web`: the second is better on `news` alone."""
+    sets = {"news": ((60, 90), 100), "web": ((36, 36), 40)}
+    config = ACCURACY | {"objective": "eval_mean_accuracy"}
+    for number, name in enumerate("xy"):
+        rows = {name_of_set: decoded(right[number], count) for name_of_set, (right, count) in sets.items()}
+        for name_of_set, part in rows.items():
+            record(f"{name}_{name_of_set}", {"learning_rate": number}, rows=part)
+        marked = [{"set": name_of_set, **row} for name_of_set, part in rows.items() for row in part]
+        scores = {f"test_{part}_accuracy": right[number] / count for part, (right, count) in sets.items()}
+        scores["test_mean_accuracy"] = sum(scores.values()) / 2
+        record(name, {"learning_rate": number}, rows=marked, config=config, **scores)
+
+
+@pytest.mark.usefixtures("two_sets")
+@pytest.mark.parametrize("part", ["news", "web"])
+def test_metric_of_one_set_is_tested_on_its_rows(ask, part):
+    """As for runs that were tested on this set alone."""
+    (found,) = ask("x", "y", "--metric", f"{part}_accuracy")["comparisons"]
+    (alone,) = ask(f"x_{part}", f"y_{part}", "--metric", "accuracy")["comparisons"]
+    assert (found["interval"], found["method"], found["better"]) == (
+        alone["interval"],
+        alone["method"],
+        alone["better"],
+    )
+
+
+@pytest.mark.usefixtures("two_sets")
+@pytest.mark.parametrize(("metric", "value"), [(None, 0.15), ("min_accuracy", 0.3), ("accuracy", 30 / 140)])
+def test_summary_over_sets_is_tested(ask, metric, value):
+    """The objective is the mean over sets; without a set or a summary in its name, a metric is that of all rows."""
+    (found,) = ask("x", "y", *(["--metric", metric] if metric else []))["comparisons"]
+    assert found["interval"]["value"] == pytest.approx(value)
+    assert found["better"] == "B"
+    assert ("140 rows of 2 sets" in found["method"]) == (metric != "accuracy")
+
+
 def test_questions_about_one_context_are_tested_together(record, ask):
     """Five questions about each of 24 paragraphs are 24 groups, whatever `dataset.group_by_column` was."""
     for name, right in (("base", 60), ("more", 110)):
@@ -188,7 +234,7 @@ def test_each_against_the_best(record, ask):
         ("C", "B", None),
     ]
     assert {one["tests"] for one in found["comparisons"]} == {3}
-    assert "B was chosen by the same rows" in found["remarks"][-1]
+    assert "B was selected on these test rows" in found["remarks"][-1]
 
 
 def test_the_last_of_an_experiment(record, ask):
@@ -225,6 +271,41 @@ def test_compare_shows_many_runs_in_rows(record, capsys, monkeypatch):
     assert "a_param_of_a_long_name" in out.rpartition("└")[2]
 
 
+def test_report_begins_with_the_verdict(record, say):
+    """The page has the sentences of the terminal first, then what differs, the metrics, and the rows that changed."""
+    record("base", {"learning_rate": "0.1"}, right=120)
+    record("good", {"learning_rate": "0.2"}, right=150)
+    _, out = say("base", "good", "--report", "both.html")
+    page = Path("both.html").read_text()
+    lead = html.unescape(re.search(r'<p class="lead">(.*?)</p>', page)[1])
+    assert lead in out and "B is better than A" in lead
+    headings = re.findall(r"<h[23]>(.*?)</h", page)
+    assert headings[:3] == ["Differing settings", "Metrics", "Differences"]
+    assert (
+        "B is right, A is wrong: 30 of 200 rows" in headings and "A is right, B is wrong: 0 of 200 rows" not in headings
+    )
+    assert 'data-value="0.2"' in page and 'data-value="0.75"' in page
+
+
+def test_report_draws_seeds_as_a_band(record, store):
+    """Runs that differ only in their seed are one line: their mean, from the lowest to the highest value."""
+    client = connect(store)
+    for rate in (1, 2):
+        for seed in (1, 2, 3):
+            run_id = record(f"{rate} {seed}", {"learning_rate": rate, "seed": seed}, right=100 + seed)
+            for step in (1, 2):
+                client.log_metric(run_id, "train/loss", seed * step, step=step + 10)
+    assert dispatch(["compare", "--experiment", "films", "--report", "all.html"]) == 0
+    page = Path("all.html").read_text()
+    content = re.search(r'<figcaption>train/loss</figcaption>.*?<script type="application/json">(.*?)</script>', page)[
+        1
+    ]
+    traces = json.loads(content)["data"]
+    assert [trace["name"] for trace in traces if "name" in trace] == ["A, B, C", "D, E, F"]
+    assert traces[1]["y"] == [2, 4]
+    assert traces[0]["y"] == [3, 6, 2, 1]
+
+
 def test_plot_tells_many_runs_apart(record, monkeypatch):
     """Each of 26 runs has its own look, the same in both plots and in the legend."""
     from matplotlib.figure import Figure
@@ -247,9 +328,9 @@ def test_groups_of_seeds(record, ask, seeds, method):
         record(f"high{i}", {"learning_rate": 2, "seed": seeds[i]}, right=150 + 3 * i)
     record("alone", {"learning_rate": 3}, right=10)
     found = ask("--experiment", "films")
-    assert [group["name"] for group in found["groups"]] == ["learning_rate=1 (A, C, E)", "learning_rate=2 (B, D, F)"]
+    assert [group["name"] for group in found["groups"]] == ["lr=1 (A, C, E)", "lr=2 (B, D, F)"]
     (one,) = found["comparisons"]
-    assert one["better"] == "learning_rate=2 (B, D, F)"
+    assert one["better"] == "lr=2 (B, D, F)"
     assert method in one["sentence"]
     assert found["remarks"] == ["G: no other seed, so not tested against the groups of seeds"]
 
@@ -262,7 +343,7 @@ def test_less_is_better(record, ask):
     (one,) = ask("--experiment", "films")["comparisons"]
     assert one["better"].startswith("block=2")
     assert "by 10" in one["sentence"]
-    assert " perplexity, 95 % interval" in one["sentence"]
+    assert " perplexity, 95% interval" in one["sentence"]
 
 
 OTHERS = {
@@ -340,7 +421,7 @@ def test_one_configuration(record, ask):
 REFUSED = {
     "another test set": ({"digest": "d2"}, "A and B were not tested on the same rows: the digests of their test sets are d1 and d2"),
     "fewer rows": ({"digest": "", "right": 10, "count": 100}, "A and B were not tested on the same rows: there are 200 and 100"),
-    "no predictions": ({"right": None, "test_accuracy": 0.5}, "B has no predictions.jsonl, so A and B are not tested"),
+    "no predictions": ({"right": None, "test_accuracy": 0.5}, "inconclusive: B has no predictions.jsonl"),
     "still running": ({"status": "RUNNING"}, "B is RUNNING and was not tested"),
     "another objective": ({"config": PERPLEXITY}, "the runs have no objective in common (accuracy of A, perplexity of B): name one with --metric"),
     "foreign code": ({"config": ACCURACY | {"task": {"_target_": "os.getcwd"}}}, "B has no config.yaml with a task of allowed code"),
@@ -355,8 +436,67 @@ def test_what_cannot_be_tested(record, say, case):
     record("two", {"learning_rate": 2}, **{"right": 150, **changes})
     code, out = say("one", "two")
     assert code == 0
-    assert "learning_rate" in out
+    assert "│ lr " in out
     assert reason in out.replace("\n", " ")
+
+
+def test_runs_without_a_test_split_are_told_what_is_missing(record, say):
+    """Their validation scores are shown; the verdict names the split that it needs."""
+    for name, score in (("one", 0.5), ("two", 0.6)):
+        record(name, {"learning_rate": score}, digest="", best_accuracy=score)
+    code, out = say("one", "two")
+    assert code == 0
+    assert (
+        "inconclusive: A has no test split; score each run with `hydratune evaluate RUN dataset.files.test=FILE`, "
+        "or train with dataset.test_size=0.1" in out.replace("\n", " ")
+    )
+
+
+@pytest.mark.parametrize("more", [[], ["--metric", "eval_on_other/accuracy"]])
+def test_compare_uses_evaluations_of_runs_without_a_test_split(more, record, ask, store):
+    """An evaluation with the same name and rows takes the place of the test split."""
+    client = connect(store)
+    for name, right in (("base", 120), ("more", 150)):
+        run_id = record(name, {"learning_rate": right}, digest="")
+        client.log_metric(run_id, "eval_on_other/accuracy", right / 200)
+        lines = "".join(json.dumps(row) + "\n" for row in decoded(right))
+        client.log_text(run_id, lines, "evaluations/other.predictions.jsonl")
+        client.log_text(run_id, json.dumps({"digest": "d1"}), "evaluations/other.json")
+    found = ask("base", "more", *more)
+    assert [comparison["better"] for comparison in found["comparisons"]] == ["B"]
+    assert "'other'" in found["remarks"][-1]
+
+
+def test_compare_rejects_an_evaluation_that_a_run_lacks(record):
+    """The error names the evaluations that all runs have."""
+    for name in ("one", "two"):
+        record(name, {"learning_rate": name}, right=100)
+    with pytest.raises(ConfigError) as error:
+        dispatch(["compare", "one", "two", "--metric", "eval_on_other/accuracy"])
+    assert [problem.key for problem in error.value.problems] == ["--metric"]
+
+
+@pytest.mark.parametrize("name", ["lr=1 film", "nothing alike"])
+def test_unknown_run_lists_names_that_can_be_pasted(record, name):
+    """Names have spaces, for which a shell needs quotes."""
+    record("lr=1 films", {})
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["compare", name, "lr=1 films"])
+    (problem,) = caught.value.problems
+    assert "'lr=1 films'" in problem.hint
+
+
+@pytest.mark.parametrize("folder", ["s/0", "s/0/seed=1"])
+def test_run_knows_its_sweep(folder, tmp_path):
+    """By the parent run in MLflow, whose directory is one or two levels above; a retraining is no trial."""
+    for name, run_id in (("s", "a" * 32), ("s/best/trial=0/seed=1", "c" * 32)):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        pointer = {"uri": "sqlite:///x.db", "run_id": run_id, "experiment_id": "1"}
+        (tmp_path / name / "mlflow.json").write_text(json.dumps(pointer))
+    record = SimpleNamespace(data=SimpleNamespace(tags={PARENT: "a" * 32}))
+    assert Run("A", record, None, tmp_path / folder).sweep == tmp_path / "s"
+    assert Run("A", record, None, tmp_path / "s/best/trial=0/seed=1").sweep is None
+    assert Run("A", record, None, None).sweep is None
 
 
 def test_language_models_have_no_rows(record, ask):
@@ -364,6 +504,19 @@ def test_language_models_have_no_rows(record, ask):
     record("one", config=PERPLEXITY, test_perplexity=20)
     record("two", {"block": 2}, config=PERPLEXITY, test_perplexity=10)
     assert "a language model has a prediction for each token" in ask("one", "two")["remarks"][0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"prediction": ...}, {"label": ...}, {"label": {}}, {"prediction": ["a"]}], ids=str
+)
+def test_compare_reports_malformed_rows(record, changes):
+    """A key that the task has written is missing, or has another type."""
+    rows = [{**row, **changes} for row in decoded(190)]
+    malformed = [{key: value for key, value in row.items() if value is not ...} for row in rows]
+    runs = [record("a", right=180), record("b", rows=malformed, test_accuracy=0.9)]
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["compare", *runs])
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
 
 
 def test_rows_in_another_order(record, ask, store):
@@ -415,8 +568,10 @@ PROBLEMS = [
     (["base", "more", "--metric", "acuracy"], "--metric", "'acuracy'", "exists: accuracy"),
     (["base", "more", "--plot", "a.pdf"], "--plot", "'a.pdf'", ""),
     (["base", "more", "--plot", "no/a.png"], "--plot", "'no'", ""),
+    (["base", "more", "--report", "a.pdf"], "--report", "'a.pdf'", ""),
+    (["base", "more", "--report", "no/a.html"], "--report", "'no'", ""),
     (["base", "."], "RUN", "'.'", "outputs/"),
-    (["base", "more", "--uri", "sqlite:///other.db"], "--uri", "/other.db'", "--uri=ADDRESS"),
+    (["base", "more", "--uri", "sqlite:///other.db"], "--uri", "/other.db'", "--uri=URI"),
 ]
 
 
@@ -452,7 +607,7 @@ def test_help_is_light():
         "assert not {'torch', 'transformers', 'datasets', 'mlflow', 'scipy', 'rich', 'hydra', 'matplotlib'} & {*sys.modules}"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "hydratune compare RUN RUN" in done.stdout
+    assert "usage: hydratune compare" in done.stdout
 
 
 def test_a_run_whose_process_is_gone(record, store, capsys):

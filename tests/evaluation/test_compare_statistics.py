@@ -9,6 +9,7 @@ from scipy import stats
 from hydratune.evaluation.compare.seeds import compare_groups, seeds_test
 from hydratune.evaluation.compare.statistics import (
     RowScores,
+    SummaryScores,
     against_best,
     bca_interval,
     mcnemar,
@@ -38,10 +39,10 @@ def accuracy(*runs, groups=None):
     return RowScores(SequenceClassification(), "accuracy", rows, ["a", "b"], groups)
 
 
-def errors(*runs, groups=None):
+def errors(*runs, groups=None, seed=0):
     """The mean absolute error of runs with these errors."""
     rows = [[{"label": 0.0, "prediction": float(error)} for error in run] for run in runs]
-    return RowScores(Regression(), "mae", rows, (), groups)
+    return RowScores(Regression(), "mae", rows, (), groups, seed)
 
 
 def test_mcnemar_is_exact():
@@ -70,6 +71,27 @@ def test_score_interval_covers_the_truth():
     draws = np.random.default_rng(1).multinomial(1000, [0.01, 0.002, 0.988], size=500)
     limits = [score_interval(gained, lost, 1000) for gained, lost, _ in draws]
     assert 0.92 <= np.mean([low <= 0.008 <= high for low, high in limits]) <= 0.98
+
+
+def test_summary_over_one_set_is_its_metric():
+    """Interval and p-value are those of the rows."""
+    scores = errors(ROW % 7, ROW % 5)
+    assert paired_test(SummaryScores([scores], np.mean), 0, 1) == paired_test(scores, 0, 1)
+
+
+def test_summary_weighs_sets_equally():
+    """The mean and its interval are those of independent sets, whatever their sizes; the worst set is one of them."""
+    random = np.random.default_rng(0)
+    sizes = (400, 100)
+    runs = [random.normal([[3.0], [3.5]], 1, (2, size)) for size in sizes]
+    sets = [errors(*values, seed=seed) for seed, values in enumerate(runs)]
+    _, interval = paired_test(SummaryScores(sets, np.mean), 0, 1)
+    differences = [values[1] - values[0] for values in map(np.abs, runs)]
+    assert interval.value == pytest.approx(np.mean([values.mean() for values in differences]))
+    error = math.sqrt(sum(values.var() / len(values) for values in differences)) / 2
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+    worst = SummaryScores(sets, np.max).observed()
+    assert worst == pytest.approx(np.max([scores.observed() for scores in sets], axis=0))
 
 
 def test_few_rows_that_differ_are_no_evidence():
@@ -224,7 +246,7 @@ def test_mean_of_seeds():
 def test_two_seeds_have_no_interval():
     """Two scores are a range."""
     assert mean_interval([0.2, 0.3]) == Interval(pytest.approx(0.25))
-    assert interval_text([0.3, 0.2], mean_interval([0.3, 0.2])) == "0.2000 to 0.3000, too few seeds to tell"
+    assert interval_text([0.3, 0.2], mean_interval([0.3, 0.2])) == "0.2000 to 0.3000 (range of 2 runs)"
 
 
 def test_intervals_stay_within_the_range_of_the_metric():
@@ -261,7 +283,7 @@ def group(name, *values):
 
 
 def test_many_groups_are_adjusted_for():
-    """Three pairs: p-values are three times as high, and intervals those of 98.3 %."""
+    """Three pairs: p-values are three times as high, and intervals those of 98.3%."""
     groups = [group("a", 0.5, 0.61, 0.7), group("b", 0.54, 0.66, 0.75), group("c", 0.6, 0.65, 0.8)]
     found, _ = compare_groups(groups, Unit("accuracy", True, Scale(0, 1)))
     _, alone = seeds_test(groups[0].values, groups[1].values)
@@ -286,7 +308,8 @@ def test_no_verdict_against_a_refusal():
     assert alone.better == "B"
     refused = Comparison("A", "B", Unit("accuracy", True), "test", "a test", "a scope", interval, refusal="too few")
     assert refused.better is None
-    assert refused.sentence().startswith("too few: B minus A is 0.4 points (")
+    assert "too few" in refused.sentence() and "B minus A is 0.4 points (" in refused.sentence()
+    assert "better" not in refused.sentence()
 
 
 def test_differences_stay_within_the_range_of_the_metric():
@@ -298,11 +321,11 @@ def test_differences_stay_within_the_range_of_the_metric():
 @pytest.mark.parametrize(
     ("metric", "is_share", "interval", "sentence"),
     [
-        ("accuracy", True, (0.019, 0.004, 0.033), "B is better than A by 1.9 points, 95 % interval 0.4 to 3.3"),
-        ("accuracy", True, (-0.019, -0.033, -0.004), "A is better than B by 1.9 points, 95 % interval 0.4 to 3.3"),
-        ("mse", False, (-0.2, -0.3, -0.1), "B is better than A by 0.2 mse, 95 % interval 0.1 to 0.3"),
-        ("mse", False, (0.2, 0.1, 0.3), "A is better than B by 0.2 mse, 95 % interval 0.1 to 0.3"),
-        ("f1", True, (0.0004, -0.001, 0.002), "no evidence of a difference between A and B: B minus A is 0.04 points"),
+        ("accuracy", True, (0.019, 0.004, 0.033), "B is better than A by 1.9 points, 95% interval 0.4 to 3.3"),
+        ("accuracy", True, (-0.019, -0.033, -0.004), "A is better than B by 1.9 points, 95% interval 0.4 to 3.3"),
+        ("mse", False, (-0.2, -0.3, -0.1), "B is better than A by 0.2 mse, 95% interval 0.1 to 0.3"),
+        ("mse", False, (0.2, 0.1, 0.3), "A is better than B by 0.2 mse, 95% interval 0.1 to 0.3"),
+        ("f1", True, (0.0004, -0.001, 0.002), "inconclusive: either A or B may be better; B minus A is 0.04 points"),
     ],
 )
 def test_sentences(metric, is_share, interval, sentence):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import write_rows
+from conftest import looked_at_every, write_rows
 from hydratune.cli.evaluate import main
 from hydratune.evaluation.evaluate import evaluate
 from hydratune.evaluation.load_run import open_run
@@ -70,7 +70,7 @@ def test_negative_ids(train, toy, own_directory):
     rows = [{"text": f"{word} {more}", "label": label} for word, label in words.items() for more in ("the", "a", "is")]
     for split in ("train", "validation", "test"):
         other(rows, f"{split}.jsonl")
-    result = train(*toy, "trainer.args.num_train_epochs=30")
+    result = train(*toy, "trainer.args.num_train_epochs=30", *looked_at_every(10))
     assert result.metrics["test_accuracy"] == 1
     other([row for row in rows if row["label"] >= 0])
     assert scored(result, *OTHER).metrics["accuracy"] == 1
@@ -176,6 +176,7 @@ def test_a_task_without_labels(train, tiny_gpt):
         (["model=bert"], "model", "'model=bert'", "dataset, hardware"),
         (["~dataset"], "dataset", "'~dataset'", ""),
         (["dataset=locl"], "dataset", "'locl'", "local"),
+        (["dataset.files.tst=other.jsonl"], "dataset.files.tst", "'tst'", "dataset.files.test"),
         (["dataset=local"], "dataset.files.test", "required", "dataset.files.test="),
         (["dataset.files.test=a,b"], "dataset.files.test", "'a,b'", ""),
         (["dataset.files.test=none.jsonl"], "dataset.files.test", "none.jsonl", ""),
@@ -218,6 +219,20 @@ def test_the_same_mlflow_run(train, toy, store, capsys):
     assert len(client.get_metric_history(run.info.run_id, "eval_on_other/accuracy")) == 2
     assert written["dataset"]["files"] == {"train": "other.jsonl"} and written["split"] == "test"
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_evaluation_writes_predictions(finished):
+    """Those for the run's own test rows are those of the training, except for positions in files."""
+    evaluation = scored(finished)
+    evaluation.write(finished.directory)
+    lines = [
+        [json.loads(line) for line in (finished.directory / name).read_text().splitlines()]
+        for name in ("predictions.jsonl", f"evaluations/{evaluation.name}.predictions.jsonl")
+    ]
+    first, second = ([(row["label"], row["prediction"]) for row in rows] for rows in lines)
+    assert first == second
+    assert (finished.directory / "evaluations" / f"{evaluation.name}.tables" / "per_label.csv").is_file()
+    assert f"Errors ({evaluation.name})" in (finished.directory / "evaluations" / f"{evaluation.name}.html").read_text()
 
 
 def test_an_untracked_run(finished, capsys):

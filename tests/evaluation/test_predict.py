@@ -61,14 +61,14 @@ def said(file, result, *overrides, **asked):
 
 def without_inputs(rows):
     """What was predicted, of rows that have more."""
-    wanted = ("prediction", "predictions", "probability", "index")
+    wanted = ("prediction", "predictions", "probability", "probabilities", "index")
     return [{name: row[name] for name in wanted if name in row} for row in rows]
 
 
 def same(rows):
     """What rows have to be equal to that were computed in other batches."""
     return [
-        {k: pytest.approx(v, abs=1e-5) if isinstance(v, float) else v for k, v in row.items()}
+        {k: pytest.approx(v, abs=1e-5) if k.startswith("probab") or isinstance(v, float) else v for k, v in row.items()}
         for row in without_inputs(rows)
     ]
 
@@ -181,8 +181,10 @@ def test_formats(finished, own_directory):
         predict(PredictRequest(str(finished.directory), file, [column], out=Path(f"out.{suffix}")))
     with Path("out.csv").open() as lines:
         cells = [*csv.DictReader(lines)]
-    assert cells == [{name: str(value) for name, value in row.items()} for row in rows]
-    assert pd.read_parquet("out.parquet").to_dict("records") == rows
+    texts = [{**row, "probabilities": json.dumps(row["probabilities"])} for row in rows]
+    assert cells == [{name: str(value) for name, value in row.items()} for row in texts]
+    pairs = [{**row, "probabilities": [*row["probabilities"].items()]} for row in rows]  # a map column
+    assert pd.read_parquet("out.parquet").to_dict("records") == pairs
 
 
 def test_limit_and_stdout(finished, capsys):
@@ -261,7 +263,7 @@ def test_predict_writes_all_columns_and_row_numbers(finished, own_directory):
     assert [{name: row[name] for name in ("row", *rows[0])} for row in written] == [
         {"row": i, **row} for i, row in enumerate(rows)
     ]
-    assert {*written[0]} == {"row", *rows[0], "prediction", "probability"}
+    assert {*written[0]} == {"row", *rows[0], "prediction", "probability", "probabilities"}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -288,8 +290,8 @@ def test_predict_reads_numbers_in_csv_as_texts(finished, own_directory):
 def test_predict_writes_chosen_columns(finished, own_directory):
     """`--columns` limits the output to some columns; one that the file does not have is an error."""
     file = write_rows(own_directory / "new.jsonl", [{"id": 7, "text": "the film"}])
-    assert {*said(file, finished, columns=["id"])[0]} == {"row", "id", "prediction", "probability"}
-    assert {*said(file, finished, columns=[])[0]} == {"row", "prediction", "probability"}
+    assert {*said(file, finished, columns=["id"])[0]} == {"row", "id", "prediction", "probability", "probabilities"}
+    assert {*said(file, finished, columns=[])[0]} == {"row", "prediction", "probability", "probabilities"}
     with pytest.raises(ConfigError) as error:
         said(file, finished, columns=["ids"])
     assert [problem.key for problem in error.value.problems] == ["--columns"]
@@ -320,7 +322,7 @@ def test_bad_rows_are_refused(finished, own_directory):
     (own_directory / "new.jsonl").write_text(BAD)
     with pytest.raises(ConfigError) as error:
         said(own_directory / "new.jsonl", finished)
-    invalid, missing, total = error.value.problems
+    missing, invalid, total = error.value.problems
     path = own_directory / "new.jsonl"
     assert (invalid.source, "'nonsense'" in invalid.text) == (f"{path}:4", True)
     assert (missing.key, missing.source) == ("dataset.columns.text", f"{path}:2")
@@ -433,7 +435,7 @@ def test_by_run_id(train, toy, store, way, capsys):
 @pytest.mark.usefixtures("store")
 def test_an_unknown_run_id():
     """It is told, and so is a store that is not there, of which none is made."""
-    for uri, key, named in ((Mlflow.uri, "RUN", "0" * 32), ("sqlite:///none.db", "tracking.uri", "/none.db'")):
+    for uri, key, named in ((Mlflow.uri, "RUN", "0" * 32), ("sqlite:///none.db", "--uri", "/none.db'")):
         with pytest.raises(ConfigError) as error:
             predict(PredictRequest("0" * 32, Path("a.csv"), uri=uri))
         (problem,) = error.value.problems

@@ -29,17 +29,18 @@ def tags(i):
     return ["O", "B-x", "I-x" if i % 3 == 0 else "O", "B-y" if i % 2 else "O"]
 
 
+PROBABILISTIC = "log_loss,brier,ece,roc_auc,average_precision"
 # Task -> a row of it by its number, what to measure, and other overrides.
 CASES = {
-    "two labels": (lambda i, _: {"text": TEXTS[i], "label": "pn"[i % 2]}, "accuracy,f1,macro_f1,matthews_correlation", []),
-    "three labels": (lambda i, _: {"text": TEXTS[i], "label": "abc"[i % 3]}, "accuracy,macro_f1,matthews_correlation", []),
+    "two labels": (lambda i, _: {"text": TEXTS[i], "label": "pn"[i % 2]}, f"accuracy,f1,macro_f1,matthews_correlation,precision,recall,{PROBABILISTIC}", []),
+    "three labels": (lambda i, _: {"text": TEXTS[i], "label": "abc"[i % 3]}, f"accuracy,macro_f1,matthews_correlation,quadratic_kappa,top_k_accuracy,{PROBABILISTIC}", ["task.top_k=2"]),
     "multi_label_classification": (
         lambda i, _: {"text": TEXTS[i], "labels": [["a"], ["a", "b"], [], ["c"]][i % 4]},
-        "micro_f1,macro_f1,subset_accuracy",
+        f"micro_f1,macro_f1,subset_accuracy,macro_recall,{PROBABILISTIC}",
         ["task.threshold=0.4"],
     ),
     "regression": (lambda i, _: {"text": TEXTS[i], "label": i / 3}, "pearson,spearman,mse,mae", []),
-    "token_classification": (lambda i, _: {"tokens": TEXTS[i].split(), "labels": tags(i)}, "f1,precision,recall,accuracy", []),
+    "token_classification": (lambda i, _: {"tokens": TEXTS[i].split(), "labels": tags(i)}, "f1,precision,recall,accuracy,balanced_accuracy,cohen_kappa,ece", []),
     "token_classification strictly": (
         lambda i, _: {"tokens": TEXTS[i].split(), "labels": tags(i)},
         "f1,precision,recall,accuracy",
@@ -55,7 +56,7 @@ CASES = {
         "rouge1,rougeL,bleu,chrf,exact_match",
         ["task.max_target_length=8"],
     ),
-    "multiple_choice": (lambda i, _: {"text": TEXTS[i], "choices": ["good", "bad"], "label": i % 2}, "accuracy", []),
+    "multiple_choice": (lambda i, _: {"text": TEXTS[i], "choices": ["good", "bad"], "label": i % 2}, "accuracy,log_loss,brier,ece", []),
     "image_classification": (
         lambda i, place: {"image": image(place, i), "label": "rb"[i % 2]},
         "accuracy,f1",

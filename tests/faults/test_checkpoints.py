@@ -9,7 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import Dataset
+from omegaconf import OmegaConf
 
+from hydratune.training.resume import checkpoint_fingerprint
 from hydratune.training.trainer import checkpoint_files
 from hydratune.training.trainer.checkpoint_files import (
     MANIFEST,
@@ -20,6 +23,7 @@ from hydratune.training.trainer.checkpoint_files import (
     latest_valid,
 )
 from hydratune.utils.errors import ConfigError
+from stored_checkpoints import manifest, state_text
 
 MINE = {"network": "a", "training set": "b"}
 
@@ -29,8 +33,8 @@ def checkpoint(folder, number, lineage=MINE):
     written = folder / UNFINISHED / f"checkpoint-{number}"
     written.mkdir(parents=True)
     (written / "model.safetensors").write_bytes(b"weights" * 100)
-    (written / "trainer_state.json").write_bytes(b"moments" * 100)
-    commit(written, folder / written.name, lineage, {"loss": {}})
+    (written / "trainer_state.json").write_text(state_text(number))
+    commit(written, folder / written.name, manifest(lineage))
     return folder / written.name
 
 
@@ -120,7 +124,7 @@ def test_checkpoint_with_a_malformed_pickle_is_skipped(tmp_path, content):
     with zipfile.ZipFile(written / "good.pt") as good, zipfile.ZipFile(written / "optimizer.pt", "w") as bad:
         for name in good.namelist():
             bad.writestr(name, content if name.endswith("data.pkl") else good.read(name))
-    commit(written, tmp_path / "checkpoint-2", MINE, {"loss": {}})
+    commit(written, tmp_path / "checkpoint-2", manifest(MINE))
     latest, skipped = latest_valid(tmp_path, MINE)
     assert latest == valid
     assert len(skipped) == 1
@@ -134,7 +138,7 @@ def test_what_is_read_as_a_pickle(tmp_path, name):
     (evil / name).parent.mkdir()
     (evil / name).write_bytes(b"a pickle")
     (evil / MANIFEST).unlink()
-    commit(evil.rename(tmp_path / "again"), evil, MINE, {"loss": {}})
+    commit(evil.rename(tmp_path / "again"), evil, manifest(MINE))
     assert latest_valid(tmp_path, MINE) == (
         sound,
         [f"checkpoint-10: {name} would be loaded as a pickle, which can run code"],
@@ -173,7 +177,38 @@ def test_what_a_checkpoint_holds(train, toy):
     for one in folder.iterdir():
         assert find_damage(one) is None
         assert {path.name for path in one.glob("*.bin")} == set()
-        assert json.loads((one / MANIFEST).read_text())["lineage"].keys() == {"network", "seed", "training set"}
+        assert json.loads((one / MANIFEST).read_text())["lineage"].keys() == {
+            *("network", "seed", "training set"),
+            "parameter grouping or averaging",
+        }
+
+
+def test_checkpoint_of_a_whole_model_names_no_base_model(train, toy, own_directory):
+    """A run of someone else would download it, or read it from another directory."""
+    last = train(*toy, *STEPS).directory / "checkpoints" / "checkpoint-4"
+    (own_directory / "run" / "metrics.json").unlink()
+    fields = {"peft_type": "LORA", "base_model_name_or_path": "me/evil", "target_modules": ["query"]}
+    (last / "adapter_config.json").write_text(json.dumps(fields))
+    stored = checkpoint_files.read(last)
+    (last / MANIFEST).unlink()
+    commit(last.rename(own_directory / "again"), last, stored)
+    with pytest.raises(ConfigError) as caught:
+        train(*toy, *STEPS, "trainer.args.max_steps=6", directory="run")
+    assert [problem.key for problem in caught.value.problems] == ["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "is_same"),
+    [({}, True), ({"swa_start": 0.5}, True), ({"layer_decay": 0.9}, False), ({"averaging": "ema"}, False)],
+)
+def test_checkpoint_fingerprint_contains_settings_of_saved_states(setting, is_same):
+    """The optimizer state of other parameter groups does not fit, and an average cannot begin in the middle."""
+    network, rows = torch.nn.Linear(1, 1), Dataset.from_dict({"x": [1]})
+    before, after = (
+        checkpoint_fingerprint(OmegaConf.create({"seed": 1, "trainer": trainer}), rows, network)
+        for trainer in ({}, setting)
+    )
+    assert (before == after) == is_same
 
 
 def test_a_disk_that_is_too_small(train, toy, monkeypatch):
@@ -252,10 +287,10 @@ def test_no_code_from_a_checkpoint(train, toy, own_directory, caplog, name, writ
     (own_directory / "run" / "metrics.json").unlink()
     last = own_directory / "run" / "checkpoints" / "checkpoint-4"
     write(last / name)
-    lineage = checkpoint_files.read(last)["lineage"]
+    stored = checkpoint_files.read(last)
     (last / "adapter_model.safetensors").unlink(missing_ok=True)
     (last / MANIFEST).unlink()
-    commit(last.rename(own_directory / "again"), last, lineage, {"loss": {}})
+    commit(last.rename(own_directory / "again"), last, stored)
     train(*toy, *kept, "trainer.args.max_steps=6", directory="run")
     assert not (own_directory / "canary").exists()
     words = f"{name} contains more than tensors and plain values, so loading it could run code"

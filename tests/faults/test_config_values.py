@@ -2,6 +2,7 @@
 
 import pytest
 
+from hydratune.cli.main import dispatch
 from hydratune.cli.train import checked
 from hydratune.config import allowlist
 from hydratune.config.composition import Request, composer
@@ -181,3 +182,16 @@ def test_secret_of_the_environment_where_it_is_expected(monkeypatch, text):
     confirm_typed([typed])
     with composer(request := Request(("dataset=digits", typed))):
         checked(request)
+
+
+def test_secret_with_slashes_is_masked_before_the_name_is_split(capsys, monkeypatch, own_directory):
+    """A part of it would not be found in a hint."""
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCY-CANARY"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    (own_directory / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [{override /dataset: '${oc.env:AWS_SECRET_ACCESS_KEY}'}]\n"
+    (own_directory / "conf" / "experiment" / "e.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["--config-dir", "conf", "experiment=e", "--dry-run"])
+    said = str(caught.value) + capsys.readouterr().err
+    assert not any(part in said for part in secret.split("/"))

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import logging
+import re
 import sys
 from html.parser import HTMLParser
 
@@ -20,8 +21,11 @@ from hydratune.sweep import tracking
 from hydratune.sweep.report import page as report
 from hydratune.sweep.report import results
 from hydratune.tasks.metrics.tables import one_label
+from hydratune.tracking import notes
 from hydratune.tracking.client import connect
 from hydratune.training import tables
+from hydratune.training.report.inputs import ReportInputs
+from hydratune.training.report.page import report as run_report
 from hydratune.utils.console import plain_console
 from hydratune.utils.escaping import escape_control, escape_formula, escape_markdown, markdown_code
 from hydratune.utils.logs import GuardedStream, guard_output
@@ -252,13 +256,18 @@ def study(toy):
     return made
 
 
+def _is_folder(attributes):
+    """Whether a link leads to the folder of a trial, next to the report."""
+    return [name for name, _ in attributes] == ["href"] and re.fullmatch(r"\./\.\./[\w%/]*/", attributes[0][1])
+
+
 def test_report_of_a_sweep(study):
     """The page has no element of a value, a name, or an error; the table has no formula, and its numbers stay."""
     files = {path.name: path for path in report.write(study)}
     page = files["report.html"].read_bytes().decode()
     parser = Elements()
     parser.feed(page)
-    assert parser.found == []
+    assert [attributes for tag, attributes in parser.found if tag != "a" or not _is_folder(attributes)] == []
     assert controls_in(page) == []
     text = files["trials.csv"].read_bytes().decode()
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -266,6 +275,48 @@ def test_report_of_a_sweep(study):
     assert [row["error"][:2] for row in rows] == [*[""] * 5, "'="]
     assert rows[1]["eval_accuracy"] == "-1.0"
     assert controls_in(text) == []
+
+
+def test_report_of_a_run(tmp_path):
+    """The page has no element of a label, an input, a name, a fact, or a path; only its own links and images."""
+    labels = [*FORMULAS, HOSTILE, MARKUP, "</script><script>alert(1)</script>"]
+    decoded = [
+        {"text": HOSTILE, "label": label, "prediction": labels[i - 1], "probability": 0.9, "group": MARKUP}
+        for i, label in enumerate(labels)
+    ]
+    (tmp_path / "config.yaml").write_text("")
+    hostile_page = run_report(
+        ReportInputs(
+            name=HOSTILE,
+            directory=tmp_path,
+            summary=[HOSTILE, MARKUP],
+            facts={MARKUP: HOSTILE},
+            columns={"test": {MARKUP: 0.5, "x": HOSTILE}},
+            objective=f"eval_{MARKUP}",
+            best_step=1,
+            history={f"eval/{HOSTILE}": {1: 0.5, 2: 0.6}},
+            tables=one_label(*(([row[key] for row in decoded]) for key in ("label", "prediction")), labels),
+            rows=decoded,
+            loading=HOSTILE,
+            command=HOSTILE,
+            link=HOSTILE,
+        )
+    )
+    parser = Elements()
+    parser.feed(hostile_page)
+    assert parser.found == [("a", [("href", "./config.yaml")])]
+    assert controls_in(hostile_page) == []
+    assert hostile_page.count("alert(1)") > 10
+    for title in re.findall(r'"(?:title|text|name|hovertemplate)": ?"[^"]*"', hostile_page):  # plotly reads some tags
+        assert "\\u003cimg" not in title and "\\u003ca" not in title
+
+
+@pytest.mark.parametrize("text", [HOSTILE, MARKUP, "`", "a|b", "a\nb"])
+def test_notes_show_texts_literally(text):
+    """MLflow shows notes as Markdown."""
+    made = notes.failed_note(text, text, notes.note([text, text], {text: text}, text))
+    assert active(made) == []
+    assert active(notes.interrupted_note(text, "")) == []
 
 
 def test_note_of_a_sweep(study, compose, toy, store, monkeypatch):
@@ -305,7 +356,7 @@ def test_message_of_an_error(own_directory, toy):
     assert ".jsonl" in done.stderr
 
 
-def test_comparison_as_csv_and_json(store):
+def test_comparison_as_csv_json_and_html(store, own_directory):
     """No formula in a name or a param of a run; JSON has the same names, and neither controls a terminal."""
     client = connect(store)
     where = client.create_experiment("films", f"file://{store[10:]}.files")
@@ -315,6 +366,11 @@ def test_comparison_as_csv_and_json(store):
         client.log_metric(run, "test/accuracy", -0.5)
         client.set_terminated(run, "FINISHED")
     runs = [run.info.run_id for run in client.search_runs([where])]
+    assert hydratune("compare", *runs, "--metric", "accuracy", "--report", "page.html").returncode == 0
+    parser = Elements()
+    parser.feed(page := (own_directory / "page.html").read_bytes().decode())
+    assert (parser.found, controls_in(page)) == ([], [])
+    assert "alert(1)" in page
     for kind in ("--csv", "--json"):
         done = hydratune("compare", *runs, kind)
         assert controls_in(done.stdout + done.stderr) == [], done.stderr

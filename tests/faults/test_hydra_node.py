@@ -6,19 +6,23 @@ Each payload would create the file `canary`; `test_canary_works` shows that it w
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from hydratune.cli import main, train
 from hydratune.cli.train import checked
-from hydratune.config import checked_loader, hydra_guard
-from hydratune.config.composition import Request, composer
+from hydratune.config import hydra_guard
+from hydratune.config.composition import Request, composer, without_hydra
+from hydratune.config.config_loader import ConfigLoader
+from hydratune.sweep import controller
 from hydratune.training.preflight import Coverage
+from hydratune.training.results import RunResult
 from hydratune.utils.errors import ConfigError
 
 EVIL = {"_target_": "hydratune.utils.files.write_text", "path": "canary", "text": "x"}
@@ -145,29 +149,28 @@ def test_more_log_files_of_the_run_are_allowed(own_directory):
         checked(request)
 
 
-# What a file that Hydra reads after the check sets -> the key of the error.
+# What a config file sets after the check.
 LATER = {
-    "a callback": ({"hydra": {"callbacks": {"x": EVIL}}}, "hydra.callbacks.x._target_"),
-    "a callback by interpolation": ({"hydra": {"callbacks": {"x": "${vars.evil}"}}, "vars": {"evil": EVIL}},
-                                    "hydra.callbacks.x"),
-    "a handler of logs": ({"hydra": {"hydra_logging": {"handlers": {"x": {
-        "class": "logging.FileHandler", "filename": "canary"}}}}}, "hydra.hydra_logging.handlers.x.filename"),
-    "the environment": ({"hydra": {"job": {"env_set": {"EVIL": "x"}}}}, "hydra.job.env_set"),
-    "a store": ({"tracking": {"uri": "sqlite:///canary"}}, "overrides"),
-    "a push": ({"trainer": {"args": {"push_to_hub": True}}}, "overrides"),
+    "a callback": {"hydra": {"callbacks": {"x": EVIL}}},
+    "a callback by interpolation": {"hydra": {"callbacks": {"x": "${vars.evil}"}}, "vars": {"evil": EVIL}},
+    "a handler of logs": {"hydra": {"hydra_logging": {"handlers": {"x": {
+        "class": "logging.FileHandler", "filename": "canary"}}}}},
+    "the environment": {"hydra": {"job": {"env_set": {"EVIL": "x"}}}},
+    "a store": {"tracking": {"uri": "sqlite:///canary"}},
+    "a push": {"trainer": {"args": {"push_to_hub": True}}},
 }  # fmt: skip
 
 
 def changed_later(directory, monkeypatch, node):
     """The command of a run whose configs contain a link, to a file that appears while the checkpoint is loaded."""
 
-    def loaded(_):
-        (directory / "later.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(node)))
+    def loaded(*_, **__):
+        (directory / "conf" / "later.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(node)))
         return Coverage()
 
     monkeypatch.setattr(train, "preflight", loaded)
     (directory / "conf" / "extra").mkdir(parents=True)
-    (directory / "conf" / "extra" / "x.yaml").symlink_to(directory / "later.yaml")
+    (directory / "conf" / "extra" / "x.yaml").symlink_to(directory / "conf" / "later.yaml")
     (directory / "conf" / "experiment").mkdir()
     text = "# @package _global_\ndefaults: [{optional /extra@_global_: x}]\n"
     (directory / "conf" / "experiment" / "e.yaml").write_text(text)
@@ -175,24 +178,60 @@ def changed_later(directory, monkeypatch, node):
 
 
 @pytest.mark.parametrize("name", LATER)
-def test_file_that_changes_after_the_check(own_directory, monkeypatch, name):
-    """Hydra composes the config again, and uses it only if it is still the one that was checked."""
-    node, key = LATER[name]
-    with pytest.raises(ConfigError) as caught:
-        main.dispatch(changed_later(own_directory, monkeypatch, node))
-    assert key in [problem.key for problem in caught.value.problems]
-    assert not list(own_directory.glob("outputs/*/*"))
+def test_run_uses_the_checked_config_if_a_file_changes_later(own_directory, monkeypatch, canary, name):
+    """No config file is read again after the check."""
+    command = changed_later(own_directory, monkeypatch, LATER[name])
+    with composer(request := Request(("experiment=e",), config_dir=own_directory / "conf")):
+        checked_cfg = checked(request)
+    used = []
+
+    def run(cfg, job):
+        used.append((OmegaConf.to_container(cfg), OmegaConf.to_container(HydraConfig.get())))
+        return RunResult(0.5, {}, job.directory, "")
+
+    monkeypatch.setattr(train, "run", run)
+    assert main.dispatch(command) == 0
+    (cfg, hydra), hydra_before = used[0], OmegaConf.to_container(checked_cfg.hydra)
+    assert cfg == OmegaConf.to_container(without_hydra(checked_cfg))
+    settings = ("callbacks", "hydra_logging", "job_logging")
+    assert {key: hydra[key] for key in settings} == {key: hydra_before[key] for key in settings}
+    assert hydra["job"]["env_set"] == {}
+    assert not canary.exists()
 
 
-def test_file_that_changes_is_used_without_the_check(own_directory, monkeypatch, canary):
-    """Positive control: Hydra reads the file again, and its callback runs."""
-    monkeypatch.setattr(checked_loader, "checked_loading", nullcontext)
-    copy = {"_target_": "shutil.copy", "src": "later.yaml", "dst": "canary"}
-    command = changed_later(own_directory, monkeypatch, {"hydra": {"callbacks": {"x": copy}}})
-    with pytest.raises(UserWarning, match="on_run_start"):  # what it returns is no callback
-        main.dispatch(command)
-    assert canary.exists()
-    canary.unlink()
+def configs_of_sweep(command, monkeypatch):
+    """The configs, as dicts, with which a sweep and one of its workers run."""
+    found = []
+
+    def sweep(cfg, context, arguments):
+        worker = context.config_loader.load_sweep_config(cfg, list(arguments))
+        found.extend(OmegaConf.to_container(one) for one in (cfg, worker))
+
+    monkeypatch.setattr(controller, "sweep", sweep)
+    assert main.dispatch(["-m", "seed=1,2", *command]) == 0
+    return found
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_sweep_uses_the_checked_config_if_a_file_changes_later(own_directory, monkeypatch, canary, name):
+    """Neither the sweep nor its workers read a config file again after the check."""
+    configs = configs_of_sweep(changed_later(own_directory, monkeypatch, LATER[name]), monkeypatch)
+    assert Path("conf/later.yaml").exists()
+    assert not any(contains(cfg, LATER[name]) for cfg in configs)
+    assert not canary.exists()
+
+
+def contains(cfg, node):
+    """Whether a config, as a dict, has all settings of a node."""
+    return OmegaConf.to_container(OmegaConf.merge(cfg, node)) == cfg
+
+
+def test_sweep_with_hydras_loader_reads_changed_files(own_directory, monkeypatch):
+    """Positive control: Hydra composes the config of each worker again."""
+    monkeypatch.setattr(ConfigLoader, "load_sweep_config", ConfigLoaderImpl.load_sweep_config)
+    node = {"hydra": {"callbacks": {"x": EVIL}}}
+    configs = configs_of_sweep(changed_later(own_directory, monkeypatch, node), monkeypatch)
+    assert [contains(cfg, node) for cfg in configs] == [False, True]
 
 
 @pytest.mark.parametrize("typed", ["hydra.run.dir=elsewhere", "hydra.run.dir=outputs/mine", "name=mine"])

@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from PIL import EpsImagePlugin, Image
 
-from hydratune.config import hydra_guard
+from hydratune.config import user_settings
 from hydratune.tasks.image_classification import ImageClassification
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
@@ -94,14 +94,23 @@ def test_rows_of_another_project_name_no_image_elsewhere(image_files, path, as_s
     """The run of someone else would be trained on the user's images, and record them."""
     path = path.format(image_files)
     assert bad_rows(path, as_struct) == []  # positive control: the user's own rows may name any image
-    hydra_guard.restrict_images(["seed"])
+    user_settings.restrict_images(["seed"])
     assert [(row.row, row.column) for row in bad_rows(path, as_struct)] == [(0, "image")]
+
+
+@pytest.mark.parametrize("name", ["reference:/a::ref.json", "simplecache::x.png", "zip:/x.png::a.zip"])
+def test_image_of_another_file_system_is_refused(image_files, own_directory, name):
+    """`datasets` would read what the name says in fsspec's way, and not the file that was checked."""
+    path = own_directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image_files / "x.png").rename(path)
+    assert [(row.row, row.column) for row in bad_rows(name, as_struct=True)] == [(0, "image")]
 
 
 @pytest.mark.parametrize("typed", ["dataset", "dataset.files.test", "dataset.path"])
 def test_typed_data_may_name_any_image(image_files, typed):
     """The user has chosen it."""
-    hydra_guard.restrict_images([typed])
+    user_settings.restrict_images([typed])
     assert bad_rows(f"{image_files}/x.png", as_struct=False) == []
 
 
@@ -109,5 +118,5 @@ def test_typed_data_may_name_any_image(image_files, typed):
 def test_rows_of_another_project_name_images_inside(image_files, own_directory, path):
     """Its own images, by paths relative to the current directory or absolute ones."""
     assert image_files.is_dir()
-    hydra_guard.restrict_images(["dataset.max_samples"])
+    user_settings.restrict_images(["dataset.max_samples"])
     assert bad_rows(path.format(own_directory), as_struct=False) == []

@@ -36,6 +36,7 @@ KINDS = {
         "trainer.args.train_sampling_strategy=random",
         "trainer.args.num_train_epochs=3",
     ],
+    "soup of groups": ["trainer.averaging=soup", "trainer.layer_decay=0.8"],
     "masked language model": ["task=masked_lm", "objective=eval_loss"],
     "by epoch": ["trainer.args.save_strategy=epoch", "trainer.args.eval_strategy=epoch"],
     "early stopping": [
@@ -124,6 +125,20 @@ def test_killed_at_any_write(toy, own_directory):
         write += 1
     assert write > 20
     assert outcome(killed) == outcome(own_directory / "whole")
+
+
+@pytest.mark.slow
+def test_killed_between_training_and_calibration(toy, own_directory):
+    """The resumed run does not train, and has the calibration, the threshold, and the metrics of an undisturbed one."""
+    overrides = [*toy, *SMALL, "task.calibration=temperature", "task.tune_threshold=f1"]
+    whole, killed = own_directory / "whole", own_directory / "killed"
+    assert train(overrides, whole) == 0
+    assert train(overrides, killed, calibrate=1) == KILLED
+    assert not (killed / "model").exists()
+    assert train(overrides, killed) == 0
+    assert outcome(killed) == outcome(whole)
+    for name in ("model/calibration.json", "predictions.jsonl"):
+        assert (killed / name).read_text() == (whole / name).read_text()
 
 
 RECORDING = """

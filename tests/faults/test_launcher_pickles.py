@@ -26,13 +26,16 @@ def canary(own_directory, monkeypatch):
     from submitit.local import local
 
     monkeypatch.setenv("CANARY", str(own_directory / "canary"))
-    job = SimpleNamespace(pid=JOB, poll=lambda: 0)  # it ends at once, without a result of its own
-    monkeypatch.setattr(local, "start_controller", lambda *_, **__: job)
+
+    def start(*_, **__):
+        for name in (f"{JOB}_0_result.pkl", f"{JOB}_submitted.pkl"):
+            path = own_directory / "s" / ".submitit" / str(JOB) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(pickle.dumps(Evil()))
+        return SimpleNamespace(pid=JOB, poll=lambda: 0)  # it ends at once, without a result of its own
+
+    monkeypatch.setattr(local, "start_controller", start)
     monkeypatch.setattr(submitit.Job, "_results_timeout_s", 0)
-    for name in (f"{JOB}_0_result.pkl", f"{JOB}_submitted.pkl"):
-        path = own_directory / "s" / ".submitit" / str(JOB) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(Evil()))
     return own_directory / "canary"
 
 

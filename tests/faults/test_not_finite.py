@@ -1,15 +1,19 @@
 """A loss or a gradient that is no number never reaches the weights."""
 
 import copy
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, set_seed
 from transformers import Seq2SeqTrainingArguments as Arguments
+from transformers import Trainer as Upstream
 
-from hydratune.training.trainer.nan_guard import NotFiniteError
 from hydratune.training.trainer.trainer import Trainer
+from hydratune.utils.errors import FAILED, NotFiniteError
+from processes import hydratune
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -56,11 +60,12 @@ def made(breaking, where, **arguments):
         network.register_forward_hook(spoil)
     else:
         network.classifier.weight.register_hook(lambda grad: grad * (float("inf") if broken[0] else 1))
-    given = {"per_device_train_batch_size": 2, "num_train_epochs": 1, "learning_rate": 1e-2} | arguments
+    given = {"per_device_train_batch_size": 2, "num_train_epochs": 1, "learning_rate": 1e-2}
+    given |= {"save_strategy": "no", **arguments}
     kept = {name: given.pop(name) for name in ("on_nan", "max_skipped") if name in given}
-    args = Arguments("out", use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no", **given)
+    args = Arguments("out", use_cpu=True, report_to="none", disable_tqdm=True, **given)
     watch = Watch()
-    return Trainer(network, args, breaking, rows, callbacks=[watch], **kept), watch
+    return Trainer(network, args, breaking, rows, rows, callbacks=[watch], **kept), watch
 
 
 def same(one, other):
@@ -112,9 +117,43 @@ def test_a_limit():
     assert 2 <= trainer.state.epoch < 3
 
 
-def test_a_run(train, toy, caplog):
-    """A learning rate that is far too high ends a run so, with the last good checkpoint kept."""
-    wild = ["trainer.args.learning_rate=1e38", "trainer.args.max_grad_norm=0", "trainer.args.warmup_steps=0"]
-    with pytest.raises(NotFiniteError, match=r"lower trainer\.args\.learning_rate.*trainer\.on_nan=skip"):
-        train(*toy, *wild, "trainer.args.num_train_epochs=9", "trainer.args.lr_scheduler_type=constant")
-    assert "nan" not in caplog.text
+@pytest.mark.usefixtures("own_directory")
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+def test_validation_loss_that_is_nan(on_nan):
+    """Weights that are finite but far too large end the run before they are saved."""
+    every = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer, _ = made(Break(row=99), "loss", on_nan=on_nan, metric_for_best_model="loss", max_steps=2, **every)
+    trainer.evaluate = lambda *_, **__: {"eval_loss": float("nan")}
+    with pytest.raises(NotFiniteError) if on_nan == "stop" else nullcontext():
+        trainer.train()
+    assert len([*Path("out").glob("checkpoint-*")]) == (0 if on_nan == "stop" else 2)
+
+
+WILD = ["trainer.args.learning_rate=1e38", "trainer.args.max_grad_norm=0", "trainer.args.warmup_steps=0"]
+TWO = ["hardware=ddp", "hardware.nproc_per_node=2", "hardware.device=cpu", "hardware.threads=1"]
+CONSTANT = "trainer.args.lr_scheduler_type=constant"
+
+
+def test_run_with_a_wild_learning_rate(train, toy):
+    """The error says which settings to change."""
+    with pytest.raises(NotFiniteError) as told:
+        train(*toy, *WILD, "trainer.args.num_train_epochs=9", CONSTANT)
+    assert "trainer.args.learning_rate" in told.value.problem.hint
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_directory")
+@pytest.mark.parametrize("more", [[], TWO], ids=["one process", "ddp"])
+def test_command_with_a_wild_learning_rate(toy, more):
+    """The command ends without a traceback."""
+    done = hydratune(*toy, *WILD, *more, "tracking=none", CONSTANT)
+    assert done.returncode == FAILED
+    assert "trainer.args.learning_rate" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_objective_that_is_always_nan(train, toy, monkeypatch):
+    """The result is that of the last step."""
+    monkeypatch.setattr(Upstream, "_determine_best_metric", lambda *_: False)
+    result = train(*toy, "trainer.args.max_steps=2")
+    assert result.metrics["step"] == 2

@@ -32,7 +32,7 @@ def test_the_pages_are_for_this_machine(monkeypatch, capsys, store, host, loopba
     served = []
     monkeypatch.setattr(ui.os, "execv", lambda _, arguments: served.append(arguments))
     monkeypatch.setattr(ui.os, "environ", {})
-    monkeypatch.setattr(ui, "_check_port", lambda *_: None)  # this machine has none of the last addresses
+    monkeypatch.setattr(ui, "check_port", lambda *_: None)  # this machine has none of the last addresses
     command = ["--uri", store, "--host", host, "--port", "5001"]
     if loopback:
         ui.main(command)
@@ -58,9 +58,32 @@ def test_no_password_in_the_arguments_of_the_server(monkeypatch):
     served = []
     monkeypatch.setattr(ui.os, "execv", lambda _, arguments: served.append(arguments))
     monkeypatch.setattr(ui.os, "environ", {})
-    ui._become_server("postgresql://me:canary@host/db", "127.0.0.1", 5000, None)
+    ui.become_server("postgresql://me:canary@host/db", "127.0.0.1", 5000, None)
     assert "canary" not in str(served)
     assert ui.os.environ["MLFLOW_BACKEND_STORE_URI"].endswith("canary@host/db")
+
+
+@pytest.mark.parametrize(("uri", "kept"), [("sqlite:///x.db", []), ("postgresql://me@host/db", ["PGPASSWORD"])])
+def test_server_of_a_file_has_no_secrets(monkeypatch, uri, kept):
+    """Someone else's store can name hosts to which MLflow would send them."""
+    environment = {"DATABRICKS_TOKEN": "a", "AWS_SECRET_ACCESS_KEY": "b", "PGPASSWORD": "c", "LANG": "C"}
+    monkeypatch.setattr(ui.os, "execv", lambda *_: None)
+    monkeypatch.setattr(ui.os, "environ", environment if "PGPASSWORD" not in kept else {"PGPASSWORD": "c", "LANG": "C"})
+    ui.become_server(uri, "127.0.0.1", 5000, None)
+    assert [
+        name for name in ui.os.environ if name in ("DATABRICKS_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD")
+    ] == kept
+    assert ui.os.environ["LANG"] == "C"
+
+
+def test_server_calls_no_model(monkeypatch):
+    """Someone else's store can name one, with its host."""
+    from mlflow.utils.provider_filter import is_provider_allowed
+
+    assert is_provider_allowed("databricks")  # positive control
+    for name, value in ui.server_environment("sqlite:///x.db").items():
+        monkeypatch.setenv(name, value)
+    assert not any(map(is_provider_allowed, ("databricks", "openai", "bedrock", "vertex_ai", "anthropic")))
 
 
 @pytest.mark.parametrize("verb", ["ui", "compare", "resume", "predict", "sync", "evaluate"])
@@ -87,7 +110,8 @@ def test_an_address_that_the_environment_lacks():
 def test_a_plan_is_private():
     """The folder of a sweep has its configs, its storage and its logs."""
     from hydratune.config.composition import Request
-    from hydratune.sweep.plan import make_plan, write_plan
+    from hydratune.sweep.plan import make_plan
+    from hydratune.sweep.stored_plan import write_plan
 
     plan, _ = make_plan(Request(("dataset=digits", "trainer.args.weight_decay=0,0.1")))
     write_plan(plan)
@@ -119,17 +143,22 @@ def test_a_journal_uploads_what_is_its_own(own_directory, store, name):
     name = name.replace("{absolute}", str(secret))
     with pytest.raises(PathEscapeError):
         deliver(Entry("artifact", {"path": name, "folder": ""}, 0))
-    model = {"name": "m", "folder": "../folder", "step": 0, "metrics": [], "params": {}, "datasets": [],
-             "staged": True, "registered_name": None, "alias": None}  # fmt: skip
-    with pytest.raises(PathEscapeError):
-        deliver(Entry("model", model, 0))
+    (run / "other_run").mkdir()
+    (run / ".models_to_send").symlink_to("other_run")
+    (run / "other_run" / "inner").mkdir()
+    for folder in ("../folder", ".", "other_run", "other_run/inner", ".models_to_send", ".models_to_send/inner"):
+        model = {"name": "m", "folder": folder, "step": 0, "metrics": [], "params": {}, "datasets": [],
+                 "staged": True, "registered_name": None, "alias": None}  # fmt: skip
+        with pytest.raises(PathEscapeError):
+            deliver(Entry("model", model, 0))
     assert client.list_artifacts(made.info.run_id) == []
     assert (own_directory / "folder").is_dir()
+    assert (run / "other_run" / "inner").is_dir()
 
 
 def test_a_tag_leads_only_to_its_own_run(own_directory, store):
     """A store that others write to cannot lead a run id to a directory that is not that run's."""
-    from hydratune.evaluation.load_run import directory_of
+    from hydratune.tracking.run_lookup import RunLookup
 
     client = connect(store)
     experiment_id = client.create_experiment("x")
@@ -137,10 +166,10 @@ def test_a_tag_leads_only_to_its_own_run(own_directory, store):
     (own_directory / "theirs" / ".hydra").mkdir(parents=True)
     client.set_tag(made.info.run_id, "hydratune.directory", str(own_directory / "theirs"))
     with pytest.raises(ConfigError, match=f"its mlflow.json does not name the run {made.info.run_id}"):
-        directory_of(made.info.run_id, store)
+        RunLookup(store).directory(made.info.run_id)
     where = {"uri": store, "experiment_id": experiment_id, "run_id": made.info.run_id}
     (own_directory / "theirs" / "mlflow.json").write_text(json.dumps(where))
-    assert directory_of(made.info.run_id, store) == own_directory / "theirs"
+    assert RunLookup(store).directory(made.info.run_id) == own_directory / "theirs"
 
 
 @pytest.mark.parametrize("verb", ["push", "sync", "evaluate", "predict"])
@@ -156,7 +185,7 @@ def test_linked_files_are_not_read(own_directory, verb):
     with pytest.raises(ConfigError) as caught:
         main.dispatch([verb, "run", *(["rows.csv"] if verb == "predict" else [])])
     (problem,) = caught.value.problems
-    assert repr(str(folder / "notes.txt")) in problem.text
+    assert "run/model/notes.txt" in problem.text
 
 
 @pytest.fixture

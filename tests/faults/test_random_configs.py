@@ -27,7 +27,7 @@ LEAVES = [1, None, True, "x", "${vars.evil}", "${vars.all}", "${vars.text}", "${
           "${now:%S}"]  # fmt: skip
 PLACES = ["hydra.callbacks.x", "hydra.launcher", "hydra.launcher.x", "hydra.sweeper", "hydra.job.name", "hydra.env.x",
           "hydra.job_logging.handlers.x", "hydra.hydra_logging.formatters.x", "dataset", "dataset.columns", "task",
-          "task.metrics", "hardware", "hardware.x", "sweep.sampler", "sweep.pruner_args", "tracking", "tracking.tags",
+          "task.metrics", "task.loss", "task.class_weights", "task.extra_metrics.x", "task.extra_metrics", "hardware", "hardware.x", "sweep.sampler", "sweep.pruner_args", "tracking", "tracking.tags",
           "trainer.callbacks.x", "adapter", "model.config", "vars.x", "name", "objective"]  # fmt: skip
 BUILT = ("dataset", "task", "hardware", "sweep", "tracking", "adapter")
 

@@ -36,6 +36,19 @@ KINDS = {
     "LoRA": ["adapter=lora", "adapter.config.lora_dropout=0.2", "hardware.dataloader_num_workers=2"],
     "NEFTune, Adafactor": ["trainer.args.neftune_noise_alpha=5", "trainer.args.optim=adafactor"],
     "cosine": ["trainer.args.lr_scheduler_type=cosine", "trainer.args.warmup_steps=5"],
+    "parameter groups": [
+        *[
+            "trainer.layer_decay=0.5",
+            "trainer.head_lr_multiplier=2",
+            "trainer.groups={embeddings: {weight_decay: 0.3}}",
+        ],
+        "trainer.args.lr_scheduler_type=cosine",
+    ],
+    "unfreezing, swa": ["trainer.unfreeze={embeddings: 1, encoder: 2}", "trainer.averaging=swa"],
+    "ema": ["trainer.averaging=ema", "trainer.ema_decay=0.9"],
+    "swa, LoRA": ["trainer.averaging=swa", "trainer.swa_start=0.3", "adapter=lora"],
+    "soup": ["trainer.averaging=soup", "trainer.args.save_total_limit=3"],
+    "soup, LoRA": ["trainer.averaging=soup", "trainer.args.save_total_limit=null", "adapter=lora"],
     "plateau": [
         "trainer.args.lr_scheduler_type=reduce_lr_on_plateau",
         "+trainer.args.lr_scheduler_kwargs.patience=0",

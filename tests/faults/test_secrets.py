@@ -412,7 +412,7 @@ def test_node_of_hydra_has_no_secret(compose, monkeypatch, override):
     key = override.lstrip("+").partition("=")[0]
     plain = re.sub("(hf_)?CANARY[-\\w]+", "plain", override)
     found = {key for key, _ in refused(compose, override) - refused(compose, plain)}
-    assert found in ({key}, {f"{key}[0]"})
+    assert found in ({key}, {f"{key}.0"})
 
 
 def test_variable_that_hydra_copies_is_no_secret(compose, monkeypatch):
@@ -458,7 +458,7 @@ def test_public_word_is_not_masked(compose, monkeypatch, word):
 @pytest.mark.parametrize("verb", ["sync", "ui", "compare", "evaluate", "predict"])
 def test_value_of_a_typed_address_is_masked(foreign_run, monkeypatch, verb):
     """The user may have named the wrong variable; without the interpolation, its value is an ordinary text."""
-    monkeypatch.setattr("hydratune.utils.env_variables._resolved", {})
+    monkeypatch.setattr("hydratune.utils.env_variables.resolved_values", {})
     monkeypatch.setenv("STORE", "CANARY-0123")
     number = "0123456789abcdef0123456789abcdef"
     rest = {"sync": [foreign_run("sqlite:///outputs/x.db")], "ui": [], "compare": ["a", "b"]}.get(verb, [number])
@@ -541,14 +541,16 @@ def test_password_of_an_address_is_masked(compose, address):
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_password_of_a_resolved_address_is_masked_everywhere(monkeypatch, address):
     """Also in the middle of a message, and in the forms in which messages and files write it."""
-    monkeypatch.setattr("hydratune.utils.env_variables._resolved", {"STORE": address})
+    monkeypatch.setattr("hydratune.utils.env_variables.resolved_values", {"STORE": address})
     for form in (address, repr(address), json.dumps({"a": address}), quote(address), quote(address, safe="")):
         assert "CANARY" not in redact(f"the request to {form} failed, see me@host"), form
 
 
 def test_password_is_masked_without_its_address(monkeypatch):
     """A client names the password alone, as it has decoded it."""
-    monkeypatch.setattr("hydratune.utils.env_variables._resolved", {"STORE": "postgresql://me:CANARY%40word@host/db"})
+    monkeypatch.setattr(
+        "hydratune.utils.env_variables.resolved_values", {"STORE": "postgresql://me:CANARY%40word@host/db"}
+    )
     assert redact("no role for CANARY@word or CANARY%40word") == "no role for *** or ***"
 
 

@@ -77,7 +77,16 @@ def test_config_that_sends_nothing_is_accepted(experiment):
     assert not refused("experiment=evil", config_dir=experiment(args))
 
 
-@pytest.mark.parametrize(("variable", "is_refused"), [("CI_COMMIT_MESSAGE", True), ("HF_TOKEN", False)])
+@pytest.mark.parametrize(
+    ("variable", "is_refused"),
+    [
+        *((name, True) for name in ("CI_COMMIT_MESSAGE", "MLFLOW_TRACKING_TOKEN", "HALF_TOKEN", "TOKEN")),
+        *(
+            (name, False)
+            for name in ("HF_TOKEN", "hf_work_token", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+        ),
+    ],
+)
 def test_config_takes_the_token_from_no_other_variable(experiment, monkeypatch, variable, is_refused):
     """Someone else who writes the text of a variable would choose the account that receives the model."""
     monkeypatch.setenv(variable, "hf_of-someone-else")
@@ -135,6 +144,20 @@ def test_saved_dataset_names_no_files_elsewhere(own_directory, name, content):
     path.parent.mkdir(parents=True)
     (own_directory / "saved" / "dataset_info.json").write_text("{}")
     path.write_text(json.dumps(content).replace("{private}", str(own_directory.parent / "private")))
+    assert refused("dataset=saved", "dataset.path=saved") == {"dataset.path"}
+
+
+@pytest.mark.parametrize("linked", ["data-00000-of-00001.arrow", "train"])
+def test_saved_dataset_with_links_is_refused(own_directory, linked):
+    """A file or directory of it may lead to rows elsewhere."""
+    from datasets import Dataset
+
+    Dataset.from_dict({"text": ["secret"]}).save_to_disk("private")
+    Dataset.from_dict({"text": ["x"]}).save_to_disk("saved")
+    assert not refused("dataset=saved", "dataset.path=saved")
+    link = own_directory / "saved" / linked
+    link.unlink(missing_ok=True)
+    link.symlink_to(own_directory / "private" / linked)
     assert refused("dataset=saved", "dataset.path=saved") == {"dataset.path"}
 
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from fake_sweep import SPACE, fake, fake_study
 from hydratune.cli.main import dispatch
+from hydratune.config import user_settings
 from hydratune.config.composition import without_hydra
 from hydratune.config.instantiate import build
 from hydratune.config.validate import check_targets
@@ -20,7 +21,9 @@ from hydratune.models import adapters
 from hydratune.training.trainer import checkpoint_files
 from hydratune.training.trainer.checkpoint_files import MANIFEST, commit
 from hydratune.utils import hub
+from hydratune.utils.checkpoint_references import foreign_files
 from hydratune.utils.errors import ConfigError
+from stored_checkpoints import manifest, state_text
 
 
 def edit(path, **changes):
@@ -79,15 +82,21 @@ CHANGES = [
     "UPDATE trial_user_attributes SET value_json = '[1]' WHERE key = 'seconds'",
     "UPDATE trial_user_attributes SET value_json = 'null' WHERE key = 'seconds'",
     "UPDATE trial_user_attributes SET value_json = '\"x\"' WHERE key = 'owner'",
+    "UPDATE trial_user_attributes SET value_json = '{\"a\": \"b\"}' WHERE key = 'owner'",
     "UPDATE trial_user_attributes SET value_json = '[1]' WHERE key = 'values'",
     "UPDATE trial_user_attributes SET value_json = '{\"a\": 1}' WHERE key = 'values'",
     "UPDATE trial_user_attributes SET value_json = 'not json' WHERE key = 'error'",
     "UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'error'",
     "UPDATE study_user_attributes SET value_json = '[]'",
+    "UPDATE study_user_attributes SET key = 'hydratune.parent', value_json = '{\"hydratune.process\": 5}'",
+    "UPDATE study_user_attributes SET key = 'hydratune.parent', value_json = '{\"hydratune.host\": \"x\"}'",
     "UPDATE trial_params SET distribution_json = '{}'",
     """UPDATE trial_params SET distribution_json = '{"name": "os.system", "attributes": {}}'""",
     "UPDATE trials SET state = 'STRANGE'",
     "UPDATE trial_values SET value = NULL",
+    "UPDATE trial_values SET value = 'PRUNED'",
+    "UPDATE trial_user_attributes SET value_json = '1e30' WHERE key = 'progress'",
+    "UPDATE trial_params SET param_name = param_name || 'x'",
     "DROP TABLE trial_values",
 ]
 
@@ -95,7 +104,7 @@ CHANGES = [
 @pytest.mark.parametrize("change", ["", *CHANGES])
 def test_study_of_another_form_is_one_error(own_directory, change):
     """Whatever was changed in its database; without a change, the report is written."""
-    attributes = {"seconds": 1, "owner": None, "values": {"eval_accuracy": [0.5]}, "error": ""}
+    attributes = {"seconds": 1, "owner": None, "values": {"eval_accuracy": [0.5]}, "error": "", "progress": 0.5}
     fake_study(["dataset=digits", "hydra.sweep.dir=multirun/x", *SPACE], fake(1e-3, 0, 0.5, **attributes))
     with closing(sqlite3.connect(own_directory / "multirun" / "x" / "study.db")) as connection, connection:
         connection.execute(change)
@@ -148,9 +157,9 @@ def test_state_of_someone_else_names_no_files(train, toy, own_directory, private
     callbacks = json.loads((last / "trainer_state.json").read_text())["stateful_callbacks"]
     told["stateful_callbacks"] = {**callbacks, **changes.get("stateful_callbacks", {})}
     edit(last / "trainer_state.json", best_metric=99.0, **told)
-    manifest = checkpoint_files.read(last)
+    stored = checkpoint_files.read(last)
     (last / MANIFEST).unlink()
-    commit(last.rename(own_directory / "again"), last, manifest["lineage"], {"loss": manifest["loss"]})
+    commit(last.rename(own_directory / "again"), last, stored)
     train(*toy, *STEPS, "trainer.args.max_steps=6")
     state = json.loads((last.with_name("checkpoint-6") / "trainer_state.json").read_text())
     assert Path(state["best_model_checkpoint"] or last).parent.resolve() == last.parent
@@ -217,7 +226,7 @@ def test_fields_that_name_files_or_kernels_are_refused(copied, private, name, fi
     if not (copied / name).exists():
         (copied / name).write_text("{}")
     edit(copied / name, **json.loads(json.dumps(fields).replace("{private}", str(private))))
-    assert len([*hub.foreign_files(copied)]) == 1
+    assert len([*foreign_files(copied)]) == 1
     with pytest.raises(ConfigError), hub.loading("model", str(copied)):
         pytest.fail("the files are read only after the check")
 
@@ -285,7 +294,7 @@ def test_links_inside_a_checkpoint_are_accepted(copied, own_directory):
 def test_fields_that_transformers_ignores_are_accepted(copied, private, name):
     """Many checkpoints of the Hub have paths of their author there."""
     edit(copied / "tokenizer_config.json", **{name: str(private / "words.txt")})
-    assert [*hub.foreign_files(copied)] == []
+    assert [*foreign_files(copied)] == []
 
 
 def test_files_of_the_cache_are_checked(copied, own_directory, monkeypatch):
@@ -305,7 +314,8 @@ def test_checkpoint_with_shards_elsewhere_is_not_resumed(copied, private):
     """Its manifest was made to agree."""
     final = private / "checkpoints" / "checkpoint-1"
     sharded(copied, private / "words.txt")
-    commit(copied, final, {}, {})
+    (copied / "trainer_state.json").write_text(state_text(1))
+    commit(copied, final, manifest({}))
     assert checkpoint_files.latest_valid(final.parent, {})[0] is None
 
 
@@ -427,6 +437,17 @@ def test_evaluation_of_someone_elses_run_reads_no_file_elsewhere(evaluated, file
     assert [problem.key for problem in caught.value.problems] == ["dataset.files.test"]
 
 
+@pytest.mark.parametrize("path", ["~", "x", "/"])
+def test_paths_of_one_character_are_checked(own_directory, path):
+    """Also in a mixture; a delimiter and the like are no paths."""
+    (own_directory / "x").symlink_to("/etc")
+    symbols = {"delimiter": "/", "decimal": ".", "escapechar": "/", "comment": "~", "list_separator": "/"}
+    source = {"files": {"test": path}, **symbols}
+    cfg = OmegaConf.create({"dataset": {"sources": {"b": source}}})
+    keys = [problem.key for problem in user_settings.data_files(cfg, [], ["dataset"])]
+    assert keys == ["dataset.sources.b.files.test"]
+
+
 @pytest.mark.parametrize("cwd", ["/proc/self/cwd", ".", None, ["{}"]])
 def test_run_does_not_pass_for_ones_own(evaluated, cwd):
     """It would have to know the path of the current directory."""
@@ -443,7 +464,13 @@ def test_evaluation_reads_files_of_the_user(evaluated, private, own_directory, i
     assert dispatch(["evaluate", folder, *typed]) == 0
 
 
-@pytest.mark.parametrize("name", ["accelerator_config", "deepspeed", "resume_from_checkpoint", "trackio_space_id"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("accelerator_config", "deepspeed", "generation_config", "resume_from_checkpoint"),
+        *("trackio_space_id", "trackio_static_space_id", "trackio_bucket_id"),
+    ],
+)
 @pytest.mark.parametrize("value", ["{private}/secret.json", "../private/secret.json"])
 def test_arguments_of_someone_elses_run_name_no_files(compose, private, name, value):
     """`predict` and `evaluate` check the stored arguments too; transformers would read the file and show its keys."""

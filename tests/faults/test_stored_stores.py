@@ -15,7 +15,7 @@ from hydratune.cli.main import dispatch
 from hydratune.cli.train import checked, train
 from hydratune.config import servers
 from hydratune.config.composition import Request, composer
-from hydratune.tracking.client import connect
+from hydratune.tracking.client import check_locations, connect
 from hydratune.tracking.delivery import POINTER, Delivery, checked_pointer, pointer
 from hydratune.tracking.journal import JOURNAL, Entry, Journal
 from hydratune.utils.errors import FAILED, ConfigError
@@ -79,7 +79,7 @@ def test_stored_address_has_a_scheme_of_the_list(foreign_run, own_directory, uri
 
 def test_push_records_in_no_file_elsewhere(foreign_run, database, capsys):
     """The model is pushed all the same, and the error is printed."""
-    push._record(Path(foreign_run(f"sqlite:///{database}")), "https://hub")
+    push.record_push(Path(foreign_run(f"sqlite:///{database}")), "https://hub")
     assert tables(database) == ["notes"]
     assert str(database) in capsys.readouterr().err
 
@@ -103,8 +103,11 @@ def test_store_inside_the_run_is_opened(foreign_run, own_directory, empty_store)
 
 
 @pytest.mark.usefixtures("database")
-def test_artifacts_stay_next_to_a_store_that_was_not_typed(foreign_run, own_directory, empty_store):
-    """A store of someone else can have its artifacts in any directory; the entry is refused and reported."""
+def test_artifacts_stay_next_to_a_store(foreign_run, own_directory, empty_store, monkeypatch):
+    """A store of someone else can have its artifacts in any directory; the entry is refused and reported.
+
+    Naming the file does not name the directory. The control is that the user lists it.
+    """
     target = own_directory.parent / "home" / ".config"
     uri = f"sqlite:///{own_directory}/run/mlflow.db"
     folder = foreign_run(uri)
@@ -113,9 +116,11 @@ def test_artifacts_stay_next_to_a_store_that_was_not_typed(foreign_run, own_dire
     (Path(folder) / "autostart").write_text("x")
     with (Path(folder) / JOURNAL).open("a") as file:
         file.write(json.dumps({"kind": "artifact", "path": "autostart", "folder": ""}) + "\n")
-    assert dispatch(["sync", folder]) == FAILED
-    assert not target.exists()
-    (Path(folder) / "tracking.sent").unlink()
+    for flags in ([], ["--uri", uri]):
+        assert dispatch(["sync", folder, *flags]) == FAILED
+        assert not target.exists()
+        (Path(folder) / "tracking.sent").unlink()
+    monkeypatch.setenv(servers.VARIABLE, target.parent.as_uri())
     assert dispatch(["sync", folder, "--uri", uri]) == 0
     assert [*target.rglob("autostart")]
 
@@ -230,3 +235,42 @@ def test_entry_with_another_type_is_skipped(own_directory, values):
     assert journal.damaged == 1
     assert [entry.kind for entry in journal.entries(0)] == ["run", "metrics"]  # positive control
     assert journal.uri == RUN["uri"]
+
+
+@pytest.mark.parametrize("place", ["private", "link", "hidden"])
+def test_compare_reads_artifacts_next_to_the_store_only(own_directory, tmp_path, place, monkeypatch):
+    """Neither elsewhere, through a link, nor in a hidden directory; the control is a directory that the user lists."""
+    from hydratune.evaluation.compare.runs import open_run
+
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "config.yaml").write_text("name: CANARY\n")
+    uri = f"sqlite:///{own_directory}/theirs/mlflow.db"
+    client = connect(uri)
+    folder = {
+        "private": tmp_path / "private",
+        "link": own_directory / "theirs/x",
+        "hidden": own_directory / "theirs/.x",
+    }
+    folder["link"].parent.mkdir(exist_ok=True)
+    folder["link"].symlink_to(tmp_path / "private")
+    shutil.copytree(tmp_path / "private", folder["hidden"])
+    run_id = client.create_run(client.create_experiment("e")).info.run_id
+    with closing(sqlite3.connect(own_directory / "theirs/mlflow.db")) as connection, connection:
+        connection.execute("UPDATE runs SET artifact_uri = ?", (str(folder[place]),))
+    servers.confirm_typed(["--uri", uri])
+    assert open_run("A", client, run_id, None).config == {}
+    monkeypatch.setenv(servers.VARIABLE, f"file://{tmp_path}")
+    assert open_run("A", client, run_id, None).config["name"] == "CANARY"
+
+
+def test_ui_shows_artifacts_of_no_other_directory(own_directory, tmp_path, monkeypatch):
+    """MLflow's server would read any file of the directory; it starts if the user lists the directory."""
+    (tmp_path / "private").mkdir()
+    uri = f"sqlite:///{own_directory}/theirs/mlflow.db"
+    connect(uri).create_experiment("e", artifact_location=(tmp_path / "private").as_uri())
+    path = own_directory / "theirs" / "mlflow.db"
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["ui", "--uri", uri, "--no-browser", "--port", "47391"])
+    assert "private" in caught.value.problems[0].text
+    monkeypatch.setenv(servers.VARIABLE, (tmp_path / "private").as_uri())
+    check_locations(path)

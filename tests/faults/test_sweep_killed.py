@@ -84,6 +84,25 @@ def test_killed_ten_times(toy, store):
     assert {status for _, status, _ in in_mlflow(store, "cut")} == {"FINISHED"}
 
 
+def test_killed_within_a_fold(toy):
+    """Kill -9 within the second of three folds: the same value, and each row is predicted once, by the same fold."""
+    folds = ["cv.folds=3", "tracking=none", "trainer.args.num_train_epochs=6", "objective=eval_loss"]
+    folds += ["trainer.args.per_device_train_batch_size=8", "task.tune_threshold=f1"]
+    finish("-m", *toy, *folds, "hydra.sweep.dir=whole", "sweep.name=one")
+    typed = ["-m", *toy, *folds, "hydra.sweep.dir=cut", "sweep.name=one"]
+    process = start(*typed)
+    wait_for(lambda: list(Path("cut").glob("0/fold=1/checkpoints/checkpoint-*")), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not Path("cut/0/fold=1/metrics.json").exists()
+    finish(*typed)
+    assert told("cut") == told("whole")
+    predicted = Path("cut/0/out_of_fold.jsonl").read_text()
+    assert predicted == Path("whole/0/out_of_fold.jsonl").read_text()
+    places = [(row["split"], row["row"]) for row in map(json.loads, predicted.splitlines())]
+    assert sorted(places) == [*(("train", i) for i in range(32)), *(("validation", i) for i in range(24))]
+
+
 def test_a_worker_is_killed(toy, store):
     """The sweep starts another one, which goes on from the checkpoint; each trial is there once."""
     process = start(*command(toy, "s", "sweep.workers=2", "trainer.args.num_train_epochs=10"))

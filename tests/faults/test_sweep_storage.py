@@ -29,7 +29,8 @@ from hydratune.training import setup
 from hydratune.training.resume import last_checkpoint
 from hydratune.utils import process
 from mlflow_server import server
-from processes import FORKS, without_plots
+from preloaded import fork
+from processes import without_plots
 
 __all__ = ["server"]  # a fixture
 
@@ -85,7 +86,7 @@ def runs(uri):
     return told
 
 
-DONE = {f"learning_rate={rate}": ("FINISHED", 2) for rate in ("0.01", "0.02", "0.03")} | {"mine": ("FINISHED", 0)}
+DONE = {f"lr={rate}": ("FINISHED", 2) for rate in ("0.01", "0.02", "0.03")} | {"mine": ("FINISHED", 0)}
 
 
 def states(trials):
@@ -166,7 +167,7 @@ def test_the_disk_is_full_in_one_trial(sweep, store, monkeypatch, capsys):
     assert "No space left on device" in trials[1].user_attrs["error"]
     assert "sweep.max_retries=1" in capsys.readouterr().out
     assert {name: status for name, (status, _) in runs(store).items() if status != "FINISHED"} == {
-        "learning_rate=0.02": "FAILED",
+        "lr=0.02": "FAILED",
         "mine": "FAILED",
     }
     monkeypatch.setattr(torch, "save", save)
@@ -193,7 +194,7 @@ def test_a_clock_that_was_set_kills_nobody(monkeypatch):
     """A process is alive, and one that is gone is gone, whatever the clock says that its machine was started at."""
     with subprocess.Popen(["sleep", "60"]) as other:  # noqa: S607
         here = process.tags()
-        there = {**here, process.PROCESS: f"{other.pid} {process._began(other.pid)}"}
+        there = {**here, process.PROCESS: f"{other.pid} {process.start_time(other.pid)}"}
         boot = psutil._pslinux.boot_time()
         for jump in (-7200, 7200):
             monkeypatch.setattr(psutil._pslinux, "boot_time", lambda jump=jump: boot + jump)
@@ -283,8 +284,7 @@ def test_a_machine_is_gone(toy, sweep, store, monkeypatch, disk):
     """
     saves = [f"trainer.args.{what}_{key}" for what in ("save", "eval") for key in ("strategy=steps", "steps=2")]
     typed = [RATES, "sweep.name=mine", "trainer.args.per_device_train_batch_size=4", *saves]
-    gone = FORKS.Process(target=_die_elsewhere, args=([*toy, "hydra.sweep.dir=s", *typed], 5, dict(os.environ)))
-    gone.start()
+    gone = fork(_die_elsewhere, [*toy, "hydra.sweep.dir=s", *typed], 5, dict(os.environ))
     gone.join()
     assert gone.exitcode == -signal.SIGKILL
     left = study().trials

@@ -18,6 +18,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from conftest import toy_rows, write_rows
 from hydratune.cli.main import main
 from hydratune.utils.errors import USER_ERROR
 from hydratune.utils.machine import Machine
+from stored_checkpoints import manifest
 
 STORED = Path(__file__).with_name("messages.txt")
 HEAD = "# {}\n$ hydratune {}\n{}"
@@ -43,6 +45,8 @@ FILES = {
     "d/one_label.csv": "text,label\ngood film,a\nbad film,a\nawful,a\ngreat,a\n",
     "d/reviews.xlsx": b"PK\x03\x04",
     "d/good.csv": "text,label\ngood film,pos\nbad film,neg\nawful film,neg\ngreat film,pos\n",
+    "d/two_labels.csv": "review,stars,year\n" + "".join(f"good film {i},{i % 3},{i % 2}\n" for i in range(12)),
+    "d/bare.csv": "1,good film\n0,bad film\n1,great film\n0,awful film\n",
     "ds.json": "{}",
     "notes/readme.txt": "notes\n",
 }
@@ -75,7 +79,7 @@ def with_checkpoint(_: pytest.MonkeyPatch) -> None:
         folder.mkdir(parents=True)
     (run / "hydra.yaml").write_text(f"hydra: {{runtime: {{cwd: {Path.cwd()}, config_sources: []}}}}\n")
     (run / "overrides.yaml").write_text("[tracking=none]\n")
-    (checkpoint / "manifest.json").write_text(json.dumps({"files": {}, "lineage": {"seed": "42"}}))
+    (checkpoint / "manifest.json").write_text(json.dumps(asdict(manifest({"seed": "42"}))))
 
 
 SETUPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

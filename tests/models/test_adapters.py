@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from conftest import looked_at_every, predictions
 from hydratune.config.validate import check_config
 from hydratune.models.adapters import load
 from hydratune.utils.errors import ConfigError
+from processes import python
 
 SMALL = {"lora": ["adapter.config.r=2"], "dora": ["adapter.config.r=2"], "ia3": []}
 
@@ -34,9 +33,9 @@ def test_learns_and_loads(train, toy, tiny_model, own_directory, kind, caplog):
         "print(json.dumps([row['label'] for row in found]))"
     )
     texts = [json.loads(line)["text"] for line in (own_directory / "test.jsonl").read_text().splitlines()]
-    command = [sys.executable, "-c", code, str(folder), json.dumps(texts)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) == [row["prediction"] for row in predictions(result)]
+    assert json.loads(python(code, str(folder), json.dumps(texts))) == [
+        row["prediction"] for row in predictions(result)
+    ]
     if kind != "dora":  # whose merged weights differ by design
         before = load_file(tiny_model / "model.safetensors")["embeddings.word_embeddings.weight"]
         assert torch.equal(load(folder).bert.embeddings.word_embeddings.weight, before)

@@ -1,12 +1,15 @@
 """The address of a Ray cluster is data: well-formed, and typed by the user unless it is one of this machine."""
 
+import socket
+from contextlib import closing
 from importlib.util import find_spec
 
 import pytest
+from omegaconf import OmegaConf
 
 from hydratune.cli.main import dispatch
 from hydratune.config.hydra_guard import RAY_ADDRESS as KEY
-from hydratune.sweep import worker
+from hydratune.sweep import ray_cluster, worker
 from hydratune.utils.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(
@@ -58,6 +61,23 @@ def test_ray_address_without_a_cluster_is_one_error(own_directory, monkeypatch, 
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert wrong(*SWEEP[:-1], typed) == [key]
     assert not list(own_directory.iterdir())
+
+
+def test_head_that_is_too_busy_for_a_client_is_an_error_with_its_limits(monkeypatch):
+    """Ray's own message is a traceback of the head, and names no setting."""
+    ray = pytest.importorskip("ray")
+
+    def fail(**_):
+        raise ConnectionAbortedError("Traceback ...\nRuntimeError: Proxy failed to Connect to backend!")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        address = f"ray://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConfigError) as caught:
+            ray_cluster.connect(OmegaConf.create({"address": address}))
+    (problem,) = caught.value.problems
+    assert problem.key == KEY
+    assert "TIMEOUT_FOR_SPECIFIC_SERVER_S=300" in problem.hint
 
 
 def test_sweep_storage_from_a_missing_variable_is_refused(monkeypatch):

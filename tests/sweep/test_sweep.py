@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from hydratune.config.instantiate import build
 from hydratune.evaluation.compare.runs import Run
 from hydratune.evaluation.compare.verdict import differing
 from hydratune.sweep import controller, isolated, trial
-from hydratune.sweep.plan import read_plan
+from hydratune.sweep.stored_plan import read_plan
 from hydratune.sweep.study import ChangedDataError, Study
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import SAVED, ConfigError
@@ -31,6 +32,24 @@ def told(trials):
     return [(one.state.name, one.params, one.values) for one in trials]
 
 
+TWO = [f"{LR}=0.01,0.02", "sweep.name=two"]
+
+
+@pytest.fixture
+def swept(sweep, own_directory, tmp_path_factory):
+    """Return the trials of the sweep `TWO`, which is trained for the first of the tests that use it."""
+    folder = tmp_path_factory.getbasetemp() / "swept"
+    if folder.is_dir():
+        shutil.copytree(folder / "s", "s")
+        plan = json.loads(Path("s/sweep.json").read_text())
+        Path("s/sweep.json").write_text(json.dumps({**plan, "cwd": str(own_directory)}))
+        return study().trials
+    code, trials = sweep(*TWO)
+    assert code == 0
+    shutil.copytree("s", folder / "s")
+    return trials
+
+
 def test_a_grid(sweep):
     """Exactly the combinations of the values, each once, in the order of the basic sweeper."""
     code, done = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1")
@@ -40,9 +59,9 @@ def test_a_grid(sweep):
     assert sorted(path.name for path in Path("s").glob("[0-9]*")) == ["0", "1", "2", "3"]
 
 
-def test_no_test_data(sweep):
+@pytest.mark.usefixtures("swept")
+def test_no_test_data():
     """A sweep looks at validation alone, and leaves scores and no weights."""
-    sweep(f"{LR}=0.01,0.02")
     metrics = json.loads(Path("s/0/metrics.json").read_text())
     assert "eval_accuracy" in metrics
     assert not [name for name in metrics if name.startswith("test")]
@@ -53,25 +72,24 @@ def test_no_test_data(sweep):
     assert ".hydra" not in names  # it would hold the same once more
 
 
-def test_again_does_nothing(sweep, capsys):
+def test_again_does_nothing(swept, sweep, capsys):
     """The same command on a finished sweep prints its table and trains nothing."""
-    _, first = sweep(f"{LR}=0.01,0.02")
     before = {path: path.stat().st_mtime_ns for path in Path("s").glob("[0-9]*/*")}
     capsys.readouterr()
-    code, second = sweep(f"{LR}=0.01,0.02")
+    code, second = sweep(*TWO)
     assert code == 0
-    assert told(first) == told(second)
+    assert told(swept) == told(second)
     assert before == {path: path.stat().st_mtime_ns for path in Path("s").glob("[0-9]*/*")}
     assert "2 of 2 trials" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("swept")
 def test_left_checkpoints(sweep):
     """Those of a finished trial, whose worker was killed before it could remove them, go with the same command."""
-    sweep(f"{LR}=0.01,0.02")
     left = Path("s/1/checkpoints/checkpoint-1/model.safetensors")
     left.parent.mkdir(parents=True)
     left.touch()
-    sweep(f"{LR}=0.01,0.02")
+    sweep(*TWO)
     assert not list(Path("s").glob("*/checkpoints"))
 
 
@@ -85,14 +103,14 @@ def test_more_trials(sweep):
 
 
 @pytest.mark.parametrize("change", [f"{LR}=0.01,0.03", "trainer.args.num_train_epochs=3", "objective=eval_loss"])
+@pytest.mark.usefixtures("swept")
 def test_another_sweep_of_the_same_name(sweep, change):
     """A changed space, config or objective under one name is refused, with the difference."""
-    sweep(f"{LR}=0.01,0.02", "sweep.name=mine", "trainer.args.max_steps=1")
     with pytest.raises(ConfigError) as error:
-        sweep(f"{LR}=0.01,0.02", "sweep.name=mine", "trainer.args.max_steps=1", change)
+        sweep(*TWO, change)
     key = change.partition("=")[0]
     assert ("sweep.space" if key == LR else key) in str(error.value)
-    assert "the sweep 'mine'" in str(error.value)
+    assert "the sweep 'two'" in str(error.value)
     assert len(study().trials) == 2
 
 
@@ -112,7 +130,7 @@ def test_a_failure_fails_alone(sweep, capsys):
 
 def test_no_progress(sweep, monkeypatch, capsys):
     """Workers that end again and again without a trial end the sweep, with a word and no traceback."""
-    monkeypatch.setattr(controller, "_launch", lambda *_: None)
+    monkeypatch.setattr(controller, "launch_workers", lambda *_: None)
     code, done = sweep(f"{LR}=0.01,0.02")
     assert (code, done) == (1, [])
     assert "error: workers ended 3 times without a trial; see " in capsys.readouterr().err
@@ -120,7 +138,7 @@ def test_no_progress(sweep, monkeypatch, capsys):
 
 def test_preempted_workers_make_progress(sweep, monkeypatch):
     """Workers that signals end, however often, do not end the sweep: their trials are neither done nor failed."""
-    launch, preempted = controller._launch, []
+    launch, preempted = controller.launch_workers, []
 
     def preempting(cfg, *rest):
         if len(preempted) == 5:
@@ -129,7 +147,7 @@ def test_preempted_workers_make_progress(sweep, monkeypatch):
         study.release(study.claim(), is_interrupted=True)
         return preempted.append(1)
 
-    monkeypatch.setattr(controller, "_launch", preempting)
+    monkeypatch.setattr(controller, "launch_workers", preempting)
     code, done = sweep(f"{LR}=0.01,0.02", "sweep.max_retries=0", "trainer.args.max_steps=1")
     assert code == 0
     assert [one.state.name for one in done] == ["COMPLETE", "COMPLETE"]
@@ -239,7 +257,7 @@ def test_failed_trials_again(sweep, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc", "cmaes", "gp"])
-def test_samplers(sweep, name):
+def test_cma_es(sweep, name):
     """Each way of searching trains its budget inside the space, and never draws a point twice."""
     space = [f"{LR}=tag(log,interval(1e-4,1e-2))", f"{WD}=interval(0,0.1)"]
     code, done = sweep(*space, f"sweep={name}", "sweep.n_trials=2", "trainer.args.max_steps=1")
@@ -346,11 +364,15 @@ def test_in_mlflow(sweep, store):
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert {run.data.tags["mlflow.parentRunId"] for run in runs if run is not parent} == {parent.info.run_id}
     names = {run.info.run_name for run in runs if run is not parent}
-    assert names == {f"learning_rate={rate} weight_decay={decay}" for rate in (0.01, 0.02) for decay in (0, 0.1)}
+    assert names == {f"lr={rate} wd={decay}" for rate in (0.01, 0.02) for decay in (0, 0.1)}
     best = study().best_trial
-    assert parent.data.metrics["best/loss"] == best.value
+    assert parent.data.metrics["trials/best_loss"] == best.value
     assert parent.data.metrics["trials/done"] == 4
-    assert parent.data.tags["best.learning_rate"] == str(best.params[LR])
+    assert "best/loss" not in parent.data.metrics  # or MLflow would rank the sweep among its trials
+    assert "trials/failed" not in parent.data.metrics
+    assert {run.data.tags["sweep"] for run in runs if run is not parent} == {parent.info.run_name}
+    assert "sweep finish" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.tags["best.lr"] == str(best.params[LR])
     assert {run.info.status for run in runs} == {"FINISHED"}
     params = [set(run.data.params) for run in runs if run is not parent]
     assert all(one == params[0] for one in params)
@@ -403,9 +425,9 @@ def test_changed_rows(sweep, own_directory):
     assert [one.state.name for one in done] == ["COMPLETE", "COMPLETE"]
 
 
-def test_finish_refuses_rows_that_the_sweep_has_not_seen(sweep, own_directory):
+@pytest.mark.usefixtures("swept")
+def test_finish_refuses_rows_that_the_sweep_has_not_seen(own_directory):
     """The winner is not retrained on other data under the same names; the same rows are no obstacle."""
-    sweep(f"{LR}=0.01,0.02", "trainer.args.max_steps=1")
     path = own_directory / "validation.jsonl"
     rows = path.read_text().splitlines(keepends=True)
     path.write_text("".join(rows[:-1]))

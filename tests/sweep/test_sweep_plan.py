@@ -8,8 +8,11 @@ import pytest
 from hydratune.cli.main import dispatch
 from hydratune.config.composition import Request
 from hydratune.sweep.config import Sweep
-from hydratune.sweep.plan import PLAN, label, make_plan, read_plan, write_plan
+from hydratune.sweep.plan import label, make_plan
+from hydratune.sweep.replicates import Replicate
+from hydratune.sweep.stored_plan import read_plan, write_plan
 from hydratune.utils.errors import ConfigError
+from hydratune.utils.files import PLAN
 
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
 
@@ -31,7 +34,7 @@ def test_named_by_what_is_swept():
         plan(f"{LR}=1e-5,3e-5", "sweep.shuffle_trials=true").name,
     ]
     assert len(set(names)) == len(names)
-    assert all(name.startswith("wordnet_supersense-minilm-learning_rate-") for name in names)
+    assert all(name.startswith("wordnet_supersense-minilm-lr-") for name in names)
     assert plan(f"{LR}=1e-5,3e-5").name == names[0]
     assert plan(f"{LR}=1e-5,3e-5").directory == Path("multirun", names[0]).absolute()
 
@@ -79,7 +82,6 @@ def test_a_error_of_the_sweep_and_one_of_a_job():
     ("overrides", "key", "value", "hint"),
     [
         (["sweep.pruner=ashe"], "sweep.pruner", "'ashe'", "asha"),
-        (["sweep.pruner=median", "sweep.seeds=[1,2]"], "sweep.pruner", "median", "sweep.pruner=wilcoxon"),
         (["sweep.pruner=wilcoxon"], "sweep.pruner", "wilcoxon", "sweep.seeds=[1,2,3,4,5]"),
         (["sweep.pruner=wilcoxon", "sweep.seeds=[1,2,3,4]"], "sweep.seeds", "[1,2,3,4]", "sweep.seeds=[1,2,3,4,5]"),
         (["sweep.pruner=wilcoxon", "sweep.seeds=[1,2,3,4,5]", "sweep.pruner_args={p_threshold: 0.05}"], "sweep.seeds", "[1,2,3,4,5]", "sweep.seeds=[1,2,3,4,5,6]"),
@@ -124,6 +126,15 @@ def test_errors_of_keys_need_no_heavy_import():
     assert {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules} == heavy
 
 
+def test_dry_run_reports_fewer_points_than_trials(toy, capsys):
+    """A grid of two points has two trials, even if ten are requested."""
+    arguments = ["-m", *toy, f"{LR}=1e-5,3e-5", "--dry-run"]
+    assert dispatch([*arguments, "sweep.n_trials=10"]) == 0
+    assert "sweep.n_trials (10)" in capsys.readouterr().out
+    assert dispatch([*arguments, "sweep.n_trials=2"]) == 0
+    assert "sweep.n_trials" not in capsys.readouterr().out
+
+
 def test_dry(toy, capsys, own_directory):
     """`--dry-run` shows the jobs and writes nothing."""
     before = sorted(own_directory.iterdir())
@@ -158,7 +169,7 @@ def test_a_sweeps_run_is_not_resumed_alone(toy, tmp_path):
 
 def test_labels():
     """A run's name says what was chosen."""
-    assert label({LR: 3e-5, "model": "bert", WD: 0.1}, 2) == "learning_rate=3e-05 model=bert weight_decay=0.1 seed=2"
+    assert label({LR: 3e-5, "model": "bert", WD: 0.1}, Replicate(2)) == "lr=3e-05 model=bert wd=0.1 seed=2"
 
 
 @pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm", "ray"])
@@ -167,3 +178,15 @@ def test_launchers_compose(name, capsys):
     pytest.importorskip(f"hydra_plugins.hydra_{name.partition('_')[0]}_launcher")
     assert dispatch(["-m", "seed=1,2", f"hydra/launcher={name}", "sweep.workers=2", "--dry-run"]) == 0
     assert "2 trials" in capsys.readouterr().out
+
+
+def test_write_plan_leaves_a_directory_of_the_user(own_directory):
+    """Trials would replace directories there."""
+    (own_directory / "mine").mkdir()
+    plan, _ = make_plan(Request(("dataset=digits", "hydra.sweep.dir=mine", "seed=1,2")))
+    write_plan(plan)  # it is empty
+    (own_directory / "mine" / PLAN).rename(own_directory / "mine" / "notes.txt")
+    with pytest.raises(ConfigError) as caught:
+        write_plan(plan)
+    assert [problem.key for problem in caught.value.problems] == ["hydra.sweep.dir"]
+    assert [path.name for path in (own_directory / "mine").iterdir()] == ["notes.txt"]

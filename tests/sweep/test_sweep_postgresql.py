@@ -189,8 +189,9 @@ def test_the_database_is_down_in_the_middle(toy, machines, database, control):
 
 
 @pytest.fixture
-def plan(toy, database):
-    """Of a sweep of twelve trials on the database, and its options."""
+def plan(toy, database, monkeypatch):
+    """Of a sweep of twelve trials on the database, which the user has named, and its options."""
+    monkeypatch.setenv("HYDRATUNE_SERVERS", database)
     found, _ = make_plan(Request((*toy, f"seed={','.join(map(str, range(12)))}")))
     return found, Sweep(storage=database)
 

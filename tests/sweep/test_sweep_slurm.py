@@ -1,4 +1,4 @@
-"""A sweep on Slurm, whose commands are fakes here; tests/engines/test_slurm.py has a real cluster."""
+"""A sweep on Slurm, whose commands are fakes here; tests/engines/test_slurm_sweeps.py has a real cluster."""
 
 import signal
 from pathlib import Path

@@ -3,8 +3,9 @@
 import pytest
 
 from hydratune.config.composition import Request, composer
-from hydratune.sweep.space import Parameter, format_value, read_space, short
+from hydratune.sweep.space import Parameter, read_space
 from hydratune.utils.errors import ConfigError
+from hydratune.utils.formats import setting_text, short_name
 
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
 
@@ -131,6 +132,6 @@ def test_an_interval_has_no_grid():
 
 def test_names():
     """Tables show the last part of a key, and few digits."""
-    assert short(f"{LR}+{WD}") == "learning_rate+weight_decay"
-    assert [format_value(one) for one in (0.00031622776, 3, True, "bert")] == ["0.000316", "3", "true", "bert"]
+    assert short_name(f"{LR}+{WD}") == "lr+wd"
+    assert [setting_text(one) for one in (0.00031622776, 3, True, "bert")] == ["0.000316", "3", "true", "bert"]
     assert Parameter((LR,), ("++",), low=0, high=1, step=0.25).labels == [0, 0.25, 0.5, 0.75, 1]

@@ -16,6 +16,7 @@ from hydratune.config.composition import Request
 from hydratune.sweep import worker
 from hydratune.sweep.config import Sweep
 from hydratune.sweep.plan import make_plan
+from hydratune.sweep.replicates import Replicate
 from hydratune.sweep.report import results, tables
 from hydratune.sweep.study import ERROR, FAILURES, OWNER, PROGRESS, SECONDS, Study
 from hydratune.sweep.trial import TrialResult
@@ -50,7 +51,7 @@ def tried(study):
     study.finish(claims[0], [0.5], {})
     study.finish(claims[1], [0.75], {})
     for again in range(2):
-        study.note(claims[2], OWNER, {**process.tags(), "worker": study._me})
+        study.note(claims[2], OWNER, {**process.tags(), "worker": study.me})
         study.fail(claims[2], f"OSError: {again}")
     claims[3].trial.report(0.25, 1)
     study.finish(claims[3], None, {})
@@ -158,13 +159,13 @@ def test_checkpoints_of_a_pruned_trial(study, monkeypatch):
         worker, "remove_later", lambda folder, _: removed.append((folder, study.trials()[0].state.name))
     )
     removed, claim = [], study.claim()
-    (claim.run_directory(None) / "checkpoints").mkdir(parents=True)
-    study.note(claim, OWNER, {"worker": "another"})
-    worker._configuration(study, claim, WarmCache())
+    (claim.run_directory(Replicate()) / "checkpoints").mkdir(parents=True)
+    study.note(claim, OWNER, {**process.tags(), "worker": "another"})
+    worker.train_configuration(study, claim, WarmCache())
     assert not removed
-    study.note(claim, OWNER, {"worker": study._me})
-    worker._configuration(study, claim, WarmCache())
-    assert removed == [(claim.run_directory(None) / "checkpoints", "PRUNED")]
+    study.note(claim, OWNER, {**process.tags(), "worker": study.me})
+    worker.train_configuration(study, claim, WarmCache())
+    assert removed == [(claim.run_directory(Replicate()) / "checkpoints", "PRUNED")]
 
 
 def test_no_number_is_no_value(study):
@@ -175,17 +176,9 @@ def test_no_number_is_no_value(study):
     assert "nan" in study.trials()[0].user_attrs[ERROR]
 
 
-def test_gpus_of_workers(monkeypatch):
-    """Workers of one machine share its GPUs out among them."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert worker.visible_gpus() == ["2", "5"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert worker.visible_gpus() == []
-
-
 def test_ends_with_its_parent(monkeypatch):
     """A worker whose parent is gone ends at the next step."""
-    monkeypatch.setattr(signals, "_started_by", [])
+    monkeypatch.setattr(signals, "parents", [])
     signals.exit_with_parent(os.getppid())
     signals.raise_pending()
     gone = subprocess.Popen([sys.executable, "-c", ""])

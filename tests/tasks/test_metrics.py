@@ -64,7 +64,7 @@ NODE = {"_target_": "hydratune.tasks.Metric", "higher_is_better": False}
 @pytest.mark.parametrize("task", TASKS)
 def test_metric_direction_is_that_of_its_kind(task):
     """Losses and errors are minimized, all else is maximized, and every range has a lower end."""
-    lower = {"loss", "perplexity", "bits_per_byte", "mse", "mae"}
+    lower = {"loss", "perplexity", "bits_per_byte", "mse", "mae", "log_loss", "brier", "ece", "mean_cost"}
     definitions = task().definitions()
     assert {name for name, metric in definitions.items() if not metric.higher_is_better} == lower & {*definitions}
     assert all(-math.inf < metric.low < metric.high for metric in definitions.values())
@@ -130,7 +130,7 @@ def test_plateau_keeps_the_rate_while_accuracy_rises(compose, own_directory):
 def test_default_metrics_follow_the_number_of_labels(count, name, other):
     """Two labels have the F1 of the second, more have the mean of all."""
     ids = np.arange(6) % count
-    said = EvalPrediction((ids, np.ones(6)), ids)
+    said = EvalPrediction({"predictions": ids, "confidences": np.ones(6)}, ids)
     head = {"num_labels": count, "id2label": dict(enumerate("abc"[:count]))}
     scores = SequenceClassification().compute_metrics(said, EvalSplit(None, head))
     assert scores[name] == 1
@@ -231,7 +231,7 @@ def test_bleu_of_chinese_needs_its_tokenizer(tokenizer, bleu, warnings):
 def test_threshold_of_zero_is_taken_from_validation():
     """0.0 is a value like any other: test does not tune its own."""
     head = {"id2label": {0: "a", 1: "b"}}
-    said = EvalPrediction(np.array([[0.9, 0.2], [0.1, 0.8]]), np.array([[1.0, 0.0], [0.0, 1.0]]))
+    said = EvalPrediction({"scores": np.array([[0.9, 0.2], [0.1, 0.8]])}, np.array([[1.0, 0.0], [0.0, 1.0]]))
     task = MultiLabelClassification(tune_threshold=True)
     scores = task.compute_metrics(said, EvalSplit(None, head, {"threshold": 0.0}))
     assert scores == {"threshold": 0.0, "micro_f1": pytest.approx(2 / 3)}
@@ -353,18 +353,23 @@ def test_extra_metric_of_a_library(compose, monkeypatch):
 
 
 def test_extra_metric_of_probabilities():
-    """A metric that takes `scores` has them in evaluation, and is not computed from rows without them."""
+    """A metric that takes `scores` has them in evaluation, and from rows that list the probabilities of all labels."""
     metric = Metric(
         function=log_loss, higher_is_better=False, low=0, inputs={"y_true": "references", "y_proba": "scores"}
     )
     task = SequenceClassification(metrics=[], extra_metrics={"nll": metric})
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]])
-    reduced = tuple(part.numpy() for part in task.reduce_logits(logits, None))
+    labels = np.array([0, 1, 1])
+    reduced = {name: values.numpy() for name, values in task.reduce_logits(logits, torch.from_numpy(labels)).items()}
     evaluated = EvalSplit(None, {"num_labels": 2, "id2label": {0: "a", 1: "b"}})
-    scores = task.compute_metrics(EvalPrediction(reduced, np.array([0, 1, 1])), evaluated)
+    prediction = EvalPrediction(reduced, labels)
+    scores = task.compute_metrics(prediction, evaluated)
     assert scores["nll"] == pytest.approx(torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1])).item())
     assert [row["prediction"] for row in task.format_predictions(reduced, evaluated)] == ["a", "b", "a"]
-    assert "nll" not in task.row_metrics(["a", "b"])
+    rows = list(task.predictions_with_labels(prediction, evaluated))
+    assert task.metrics_from_predictions(rows, ["a", "b"]) == pytest.approx(scores)
+    assert "nll" in task.row_metrics(["a", "b"])
+    assert "nll" not in task.row_metrics([str(i) for i in range(100)])
 
 
 def test_extra_metric_that_returns_no_number():
@@ -375,12 +380,3 @@ def test_extra_metric_that_returns_no_number():
     with pytest.raises(ConfigError) as caught:
         task.metrics_from_predictions([{"label": "a", "prediction": "b"}], ["a", "b"])
     assert [problem.key for problem in caught.value.problems] == ["task.extra_metrics.odd.function"]
-
-
-def test_example_of_metric_runs():
-    """The example in the docstring gives the shown value."""
-    import doctest
-
-    from hydratune.tasks.metrics import metric
-
-    assert doctest.testmod(metric) == (0, 3)

@@ -43,6 +43,9 @@ def test_learns_and_says_names(files, train, precision):
     lines = [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
     assert result.metrics["test_micro_f1"] == 1.0
     glad = ["glad", "kind"]
+    probabilities = [line.pop("probabilities") for line in lines]
+    for line, by_label in zip(lines, probabilities, strict=True):
+        assert {*line["predictions"]} == {name for name, value in by_label.items() if value > 0.5}
     assert lines[0] == {"row": 0, "text": "the film was great", "labels": glad, "predictions": glad}
     assert lines[3] == {"row": 3, "text": "the film was bad", "labels": [], "predictions": []}
 
@@ -120,7 +123,8 @@ def test_threshold_is_a_probability(threshold):
 def test_evaluation_keeps_a_byte_a_label():
     """Logits are reduced to truth values where the threshold is fixed."""
     kept = MultiLabelClassification(threshold=0.7).reduce_logits(torch.tensor([[0.5, 5.0]]).bfloat16(), None)
-    assert (kept.element_size(), kept.tolist()) == (1, [[0, 1]])
+    assert (kept["predictions"].element_size(), kept["predictions"].tolist()) == (1, [[0, 1]])
+    assert "scores" not in kept
 
 
 CASES = {
@@ -140,9 +144,17 @@ def test_metrics_are_those_of_scikit_learn(case):
         "micro_f1": sklearn_metrics.f1_score(true, said, average="micro", zero_division=0),
         "macro_f1": sklearn_metrics.f1_score(true, said, average="macro", zero_division=0),
         "subset_accuracy": sklearn_metrics.accuracy_score(true, said),
+        **{
+            f"{average}_{name}": function(true, said, average=average, zero_division=0)
+            for average in ("micro", "macro")
+            for name, function in (
+                ("precision", sklearn_metrics.precision_score),
+                ("recall", sklearn_metrics.recall_score),
+            )
+        },
     }
     inputs = {"references": csr_matrix(true), "predictions": csr_matrix(said)}
-    values = {metric.name: metric.compute(inputs) for metric in MULTI_LABEL}
+    values = {metric.name: metric.compute(inputs) for metric in MULTI_LABEL if not metric.needs_all_probabilities}
     assert values == pytest.approx(reference, abs=1e-6)
 
 
@@ -158,7 +170,7 @@ def test_best_threshold_is_the_best():
 def test_tuning_on_a_validation_split_without_labels():
     """Where no label is true any threshold will do, and nothing warns."""
     task = MultiLabelClassification(tune_threshold=True)
-    nothing = EvalPrediction(np.full((2, 2), 0.3, dtype="float32"), np.zeros((2, 2), dtype="float32"))
+    nothing = EvalPrediction({"scores": np.full((2, 2), 0.3, dtype="float32")}, np.zeros((2, 2), dtype="float32"))
     assert task.compute_metrics(nothing, EvalSplit(None, {"id2label": {0: "a", 1: "b"}})) == {
         "micro_f1": 0.0,
         "threshold": 0.5,

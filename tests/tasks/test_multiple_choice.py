@@ -38,9 +38,15 @@ def test_learns_from_columns_of_choices(own_directory, tiny_model, train, right)
     )
     assert result.metrics["test_accuracy"] == 1.0
     lines = (result.directory / "predictions.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines[:2]] == [
-        {"row": 0, "text": "the film", "choices": ["good", "bad"], "label": "good", "prediction": "good", "index": 0},
-        {"row": 1, "text": "the film", "choices": ["bad", "good"], "label": "good", "prediction": "good", "index": 1},
+    rows = [json.loads(line) for line in lines[:2]]
+    for row in rows:
+        probabilities = row.pop("probabilities")
+        assert sum(probabilities) == pytest.approx(1)
+        assert probabilities.index(max(probabilities)) == row["index"]
+    right = {"text": "the film", "label": "good", "prediction": "good"}
+    assert rows == [
+        {"row": 0, "choices": ["good", "bad"], "label_index": 0, "index": 0, **right},
+        {"row": 1, "choices": ["bad", "good"], "label_index": 1, "index": 1, **right},
     ]
 
 

@@ -70,7 +70,7 @@ def test_labels_of_two_types():
 
 @pytest.mark.parametrize(
     ("train", "values"),
-    [(["a", "a"], "two different labels, not ['a']"), ([0.5, 1.0], "integers, or booleans, not [0.5, 1.0]")],
+    [(["a", "a"], "in the training split, not ['a']"), ([0.5, 1.0], "integers, or booleans, not [0.5, 1.0]")],
 )
 def test_columns_that_hold_no_labels(train, values):
     """One label alone, or values that are none, cannot be learned."""

@@ -35,7 +35,8 @@ def perfect(prepared):
     said = [[max(label, 0) for label in row] + [IGNORED] * (width - len(row)) for row in rows["labels"]]
     import numpy as np
 
-    return EvalPrediction(np.array(said), None), EvalSplit(rows, prepared.head)
+    outputs = {"predictions": np.array(said), "confidences": np.ones_like(said, dtype="float32")}
+    return EvalPrediction(outputs, None), EvalSplit(rows, prepared.head)
 
 
 def test_the_first_piece_has_the_label(tokenizer):
@@ -182,7 +183,8 @@ def test_a_tokenizer_that_pads_on_the_left():
     labels = task.collator(left)([{name: row[name] for name in names} for row in rows])["labels"]
     outside = next(i for i, name in data.head["id2label"].items() if name == "O")
     said = labels.masked_fill(labels == IGNORED, outside).numpy()
-    assert task.compute_metrics(EvalPrediction(said, None), EvalSplit(rows, data.head))["f1"] == 1
+    outputs = {"predictions": said, "confidences": labels.new_ones(labels.shape).numpy()}
+    assert task.compute_metrics(EvalPrediction(outputs, None), EvalSplit(rows, data.head))["f1"] == 1
 
 
 def test_windows_that_are_too_short():

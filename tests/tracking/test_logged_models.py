@@ -15,6 +15,7 @@ import pytest
 
 from conftest import predictions
 from hydratune.tracking.client import connect
+from processes import python
 from tiny_models import TINY
 
 
@@ -25,6 +26,13 @@ def logged(store):
     return client.search_logged_models(experiments, order_by=[{"field_name": "creation_time", "ascending": True}])
 
 
+def run_names(store):
+    """The names of the runs as names of models, which have no dots."""
+    client = connect(store)
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    return {run.info.run_name.replace(".", "-") for run in runs}
+
+
 def folder(model):
     """Where the files of a model of a local store are."""
     return Path(model.artifact_location.removeprefix("file://"))
@@ -32,11 +40,8 @@ def folder(model):
 
 def fresh(code, store, *arguments):
     """What a new process prints as JSON that knows nothing but the store."""
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "TQDM_DISABLE": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    printed = python(code, *arguments, MLFLOW_TRACKING_URI=store, TQDM_DISABLE="1")
+    return json.loads(printed.splitlines()[-1])
 
 
 LOAD = """
@@ -112,7 +117,8 @@ def test_checkpoints(train, toy, store):
     """`all` records each checkpoint under its step, `best` those that were the best so far; no file is left behind."""
     steps = ["trainer.args.logging_steps=1", "trainer.args.num_train_epochs=3"]
     result = train(*toy, *steps, "tracking.log_checkpoints=all", directory="all")
-    assert [model.name for model in logged(store)] == ["checkpoint-1", "checkpoint-2", "checkpoint-3", "model"]
+    (name,) = run_names(store)
+    assert [model.name for model in logged(store)] == [*(f"{name} checkpoint-{i}" for i in (1, 2, 3)), name]
     assert not (result.directory / ".models_to_send").exists()
     ranked = connect(store).search_logged_models(
         [logged(store)[0].experiment_id], order_by=[{"field_name": "metrics.eval/loss", "ascending": True}]
@@ -120,7 +126,8 @@ def test_checkpoints(train, toy, store):
     losses = [{m.key: m.value for m in model.metrics}["eval/loss"] for model in ranked]
     assert losses == sorted(losses)
     train(*toy, *steps, "tracking.log_checkpoints=best", "trainer.args.learning_rate=0", directory="best")
-    assert [model.name for model in logged(store)[4:]] == ["checkpoint-1", "model"]
+    (other,) = run_names(store) - {name}
+    assert [model.name for model in logged(store)[4:]] == [f"{other} checkpoint-1", other]
 
 
 def test_the_registry(train, toy, store):
@@ -144,7 +151,10 @@ def test_delivered_later(train, toy, store):
         "assert dispatch(['sync', sys.argv[1], '--uri', sys.argv[2]]) == 0\n"
         "print(json.dumps('transformers' in sys.modules))"
     )
-    assert fresh(code, store, str(result.directory), store) is False
+    command = [sys.executable, "-c", code, str(result.directory), store]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "false"
     (model,) = logged(store)
     assert (folder(model) / "MLmodel").is_file()
     assert not (result.directory / ".models_to_send").exists()

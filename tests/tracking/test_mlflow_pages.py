@@ -15,7 +15,7 @@ from conftest import toy_rows, write_rows
 from hydratune.cli import ui
 from hydratune.cli.ui import pointers
 from hydratune.tracking.client import connect
-from hydratune.tracking.runs_view import sweep_page, view
+from hydratune.tracking.runs_view import charts_page, runs_page, sweep_page, view
 from mlflow_server import serving
 from processes import HYDRATUNE
 
@@ -53,7 +53,7 @@ def pages(eight_runs):
 
 def names():
     """What the names of the eight runs say was changed."""
-    return [f"learning_rate={rate} seed={seed}" for rate, seed in itertools.product(RATES, SEEDS)]
+    return [f"lr={rate} seed={seed}" for rate, seed in itertools.product(RATES, SEEDS)]
 
 
 def header(driver):
@@ -73,7 +73,7 @@ def test_the_runs_page(pages):
     shown = browser.wait_text(pages.driver, "9 matching runs", *names())
     assert "Sort: best/accuracy" in shown
     columns = browser.wait("the columns of our view", lambda: _columns(pages.driver))
-    assert columns[:5] == ["Run Name", "Created", "best/accuracy", "eval/loss", "dataset"]
+    assert columns[:6] == ["Run Name", "Created", "best/accuracy", "eval/loss", "sweep", "dataset"]
     assert {"dataset", "model", "seed", "learning_rate"} <= set(columns)
     best = pages.client.search_runs([pages.experiment_id], order_by=["metrics.`best/accuracy` DESC"], max_results=1)
     values = pages.driver.execute_script(
@@ -81,6 +81,8 @@ def test_the_runs_page(pages):
         ".sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))"
         ".map(row => parseFloat(row.querySelector('[col-id*=\"best/accuracy\"]').innerText))"
     )
+    *values, of_the_sweep = values
+    assert of_the_sweep is None  # it is not ranked among its trials
     assert values == sorted(values, reverse=True)
     assert values[0] == pytest.approx(best[0].data.metrics["best/accuracy"], abs=1e-4)
 
@@ -98,6 +100,15 @@ def test_sweep_page_draws_the_objective(pages):
     browser.wait_text(pages.driver, "8 matching runs", "Sort: best/accuracy", "Parallel Coordinates")
     axes = {"seed", "log10_learning_rate", "best/accuracy"}
     browser.wait("the axes", lambda: axes <= {*_texts(pages.driver, "svg text")})
+
+
+@pytest.mark.slow
+@needs_browser
+def test_experiment_page_has_our_charts(pages):
+    """They come first; without the view, MLflow would draw each metric in a chart of its own."""
+    pages.driver.get(charts_page(pages.address))
+    shown = browser.wait_text(pages.driver, "Sort: best/accuracy", "train/loss vs eval/loss", "hydratune\n(")
+    assert shown.index("hydratune\n(") < shown.index("train/loss vs eval/loss")
 
 
 @pytest.mark.slow
@@ -189,6 +200,25 @@ def test_sweep_page_charts_the_logarithm():
     assert not [column for column in state["selectedColumns"] if "log10" in column]
 
 
+def test_experiment_page_draws_what_was_measured():
+    """Losses in one chart, the objective over steps and over each varied number, and the schedule."""
+    metrics = ["train/loss", "eval/loss", "eval/f1", "best/f1", "train/learning_rate"]
+    tags = {"hydratune.objective": "eval_f1", "hydratune.direction": "max", "sweep": "films"}
+    runs = [data(metrics, tags, rate=f"1e-{i}", log10_rate=f"-{i}.0", pooling="ab"[i - 3], same="1") for i in (3, 4)]
+    for run in (client := FakeClient(*runs)).runs:
+        run.info = SimpleNamespace(run_id="1")
+    runs_page(client, "1")
+    (state,) = client.tags.values()
+    charts = state["compareRunCharts"]
+    lines = [chart["selectedMetricKeys"] for chart in charts if chart["type"] == "LINE"]
+    assert lines == [["train/loss", "eval/loss"], ["eval/f1"], ["train/learning_rate"]]
+    assert [chart["xaxis"]["key"] for chart in charts if chart["type"] == "SCATTER"] == ["log10_rate"]
+    assert [chart["selectedParams"] for chart in charts if chart["type"] == "PARALLEL"] == [["log10_rate", "pooling"]]
+    assert [chart["metricKey"] for chart in charts if chart["type"] == "BAR"] == ["best/f1"]
+    assert "tags.`sweep`" in state["selectedColumns"]
+    assert len({chart["uuid"] for chart in charts}) == len(charts)
+
+
 def test_no_view_without_an_objective():
     """Runs of others, or none, leave the page as MLflow has it."""
     assert view([data(tags={})]) is None
@@ -200,10 +230,10 @@ def test_a_sweeps_directory(eight_runs, monkeypatch, capsys):
     """`hydratune ui` on a sweep prints its own page and that of its runs' parallel coordinates; its run has the plot."""
     sweep = eight_runs[0].parent
     own = json.loads((sweep / "mlflow.json").read_text())
-    monkeypatch.setattr(ui, "_become_server", lambda *_: None)
+    monkeypatch.setattr(ui, "become_server", lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    ui.main([str(sweep), "--port", str(port)])
+    ui.main([str(sweep), "--port", str(port), "--no-browser"])
     out = capsys.readouterr().out
     assert f"/runs/{own['run_id']}?workflowType=machine_learning" in out
     page = sweep_page(connect(own["uri"]), own["experiment_id"], own["run_id"])

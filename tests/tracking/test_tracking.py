@@ -18,10 +18,12 @@ from omegaconf import OmegaConf
 from conftest import predictions
 from hydratune.cli.main import dispatch
 from hydratune.config import servers
+from hydratune.tracking import system_metrics
 from hydratune.tracking.base import RunInfo
 from hydratune.tracking.client import absolute_uri, address_problem, connect
+from hydratune.tracking.journal import Journal
 from hydratune.tracking.mlflow import Mlflow, mlflow_metric_name
-from hydratune.utils import process
+from hydratune.utils import clock, process
 from hydratune.utils.errors import ConfigError
 from tracked import runs
 
@@ -105,7 +107,7 @@ def test_params_have_every_resolved_value(train, toy, store):
     assert {name: params.get(name) for name in expected} == expected
     assert len(params["digest.train"]) == 32
     (run,) = runs(store)
-    assert "weight_decay=0.3" in run.info.run_name
+    assert "wd=0.3" in run.info.run_name
 
 
 # Values that the yaml has, that it lacks, of data and network, and a default that is said again.
@@ -281,7 +283,7 @@ def test_predictions_have_their_inputs(train, toy, store, own_directory):
     (table,) = json.loads(run.data.tags["mlflow.loggedArtifacts"])
     path = connect(store).download_artifacts(run.info.run_id, table["path"])
     sample = json.loads(Path(path).read_text())
-    assert sample["columns"] == ["row", "prediction", "text", "label", "probability"]
+    assert sample["columns"] == ["row", "prediction", "text", "label", "probability", "probabilities"]
     assert len(sample["data"]) == 16
 
 
@@ -325,7 +327,7 @@ def test_tables_of_labels(train, toy, store):
     assert matrix.to_numpy().trace() / 16 == result.metrics["test_accuracy"]
     (run,) = runs(store)
     assert {file.path for file in connect(store).list_artifacts(run.info.run_id, "tables")} == {
-        f"tables/{name}.{kind}" for name in ("confusion_matrix", "per_label") for kind in ("csv", "png")
+        f"tables/{name}.{kind}" for name in ("confusion_matrix", "per_label", "reliability") for kind in ("csv", "png")
     }
 
 
@@ -423,12 +425,32 @@ def test_a_run_that_was_killed_is_healed(store):
     assert status == {"gone": "KILLED", "here": "RUNNING", "elsewhere": "RUNNING", "theirs": "RUNNING"}
 
 
-def test_system_metrics(store, tmp_path):
-    """The load of the machine is recorded at least once, under `system/`."""
-    with Mlflow(uri=store, log_system_metrics=True).start(RunInfo("toy", tmp_path, {}, {})):
+def test_system_metrics_continue_after_a_resume(store, tmp_path, monkeypatch):
+    """The load of the machine is recorded by default, with the seconds since the start of the run as steps."""
+    monkeypatch.setattr(system_metrics, "EVERY", 0.05)
+    for start in (5, 100):
+        with Mlflow(uri=store).start(RunInfo("toy", tmp_path, {}, {})), monkeypatch.context() as later:
+            later.setattr(clock, "milliseconds", lambda now=start: Journal(tmp_path).began + 1000 * now)
+            while start not in [point.step for point in _cpu_points(tmp_path)]:
+                time.sleep(0.01)
+    assert "system/cpu_utilization_percentage" in runs(store)[0].data.metrics
+
+
+def _cpu_points(directory):
+    entries = [entry for entry in Journal(directory).entries(0) if entry.kind == "metrics"]
+    points = [point for entry in entries for point in entry.values["points"]]
+    return [point for point in points if point.name == "system/cpu_utilization_percentage"]
+
+
+@pytest.mark.parametrize("every", [0.0, 60.0])
+def test_system_metrics_do_not_end_a_run(store, tmp_path, monkeypatch, every):
+    """A monitor that fails, and a run that is shorter than the interval, leave no points."""
+    monkeypatch.setattr(system_metrics, "EVERY", every)
+    monkeypatch.setattr(system_metrics, "system_monitors", lambda: 1 / 0)
+    with Mlflow(uri=store).start(RunInfo("toy", tmp_path, {}, {})):
         pass
-    (run,) = runs(store)
-    assert "system/cpu_utilization_percentage" in run.data.metrics
+    assert _cpu_points(tmp_path) == []
+    assert runs(store)[0].info.status == "FINISHED"
 
 
 def test_an_alias_needs_a_name():

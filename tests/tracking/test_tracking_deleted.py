@@ -1,5 +1,7 @@
 """An experiment or run that was deleted in MLflow stops the run early or is reported with the way to restore it."""
 
+import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -7,11 +9,13 @@ import pytest
 
 from hydratune.cli.main import dispatch
 from hydratune.config import servers
+from hydratune.tracking import delivery
 from hydratune.tracking.base import RunInfo
 from hydratune.tracking.client import connect
 from hydratune.tracking.journal import Journal
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.errors import FAILED, ConfigError
+from hydratune.utils.files import write_json
 from mlflow_server import Server
 
 
@@ -96,6 +100,30 @@ def test_run_deleted_during_a_run_blocks_it(record, store, caplog):
     run_log, _ = record(during=delete)
     assert run_log.is_blocked()
     assert f"mlflow runs restore --run-id {ids[0]}" in caplog.text
+
+
+def test_run_directory_removed_while_the_run_is_created(store, own_directory, monkeypatch):
+    """MLflow does not show it as RUNNING for ever, although no file says which run of the store it is."""
+    removed = threading.Event()
+
+    def remove(path, content):
+        shutil.rmtree(path.parent)
+        removed.set()
+        write_json(path, content)
+
+    monkeypatch.setattr(delivery, "write_json", remove)
+    directory = own_directory / "outputs" / "run"
+    directory.mkdir()
+    tracking = Mlflow(uri=store, experiment_name="films")
+
+    def fail():
+        removed.wait(60)
+        raise FileNotFoundError(directory)
+
+    with pytest.raises(FileNotFoundError), tracking.start(RunInfo("run", directory, {"lr": 0.1}, {})):
+        fail()
+    (run,) = connect(store).search_runs([experiment_of(store).experiment_id])
+    assert run.info.status == "FAILED"
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_one_point_a_step(journal, tmp_path):
     journal.write_metrics({"a": 1.0}, 5)
     journal.write_metrics({"a": 2.0}, 5)
     Journal(tmp_path).write_metrics({"a": 3.0, "b": 3.0}, 5)
-    assert [entry.values["points"][0][:2] for entry in journal.entries(0)] == [["a", 1.0], ["b", 3.0]]
+    assert [entry.values["points"][0][:2] for entry in journal.entries(0)] == [("a", 1.0), ("b", 3.0)]
 
 
 def test_a_line_that_was_cut(journal, tmp_path):

@@ -49,8 +49,8 @@ def trainer_of(network, tmp_path, rows=16, **arguments):
 
 def tight(trainer):
     """A memory in which the estimate of the whole batch is close, so that it is tried."""
-    found = batch_size._longest(trainer)
-    kept = [batch_size._kept_bytes(trainer, found, size) for size in (2, 4)]
+    found = batch_size.longest_rows(trainer)
+    kept = [batch_size.kept_bytes(trainer, found, size) for size in (2, 4)]
     weights = 3 * sum(4 * one.numel() for one in trainer.model.parameters())
     return round((2 * kept[0] - kept[1] + weights + 8 * 1.5 * (kept[1] - kept[0]) / 2) / 0.7)
 
@@ -112,6 +112,18 @@ def test_what_cannot_fit_is_not_tried_either(tmp_path):
     assert network.asked == [2, 4]
 
 
+@pytest.mark.parametrize(("averaging", "is_tried"), [(None, False), ("ema", True)])
+def test_fit_batch_size_counts_an_average(tmp_path, averaging, is_tried):
+    """A memory for weights, gradients, and moments, but not for an average, is tried with more than a sample."""
+    network, count = Hungry(99), 10**6
+    network.large = nn.Parameter(torch.zeros(count))
+    trainer = trainer_of(network, tmp_path)
+    averaged = Trainer(model=network, args=trainer.args, train_dataset=trainer.train_dataset, averaging=averaging)
+    memory = round(14 * count / batch_size.CERTAIN)  # 4 bytes for a gradient, 8 for moments, and 4 for an average
+    assert batch_size.fit_batch_size(averaged, memory) == []
+    assert (max(network.asked) > 2) == is_tried
+
+
 def test_the_search_leaves_no_trace(tmp_path):
     """Weights, buffers, gradients and random numbers are as before, where a part is found and where none is."""
     for most, expected in ((5, ["batches of 8 split into micro-batches of 4 (memory)"]), (8, [])):
@@ -163,7 +175,7 @@ def test_the_longest_rows_set_the_shape(tmp_path):
     data = Dataset.from_dict({"input_ids": [[1], [1, 2, 3, 4], [2]], "labels": [0, 1, 0]})
     args = Seq2SeqTrainingArguments(tmp_path, use_cpu=True)
     trainer = Trainer(model=BertForSequenceClassification(config), args=args, train_dataset=data)
-    assert [row["input_ids"] for row in batch_size._longest(trainer)] == [[1, 2, 3, 4]]
+    assert [row["input_ids"] for row in batch_size.longest_rows(trainer)] == [[1, 2, 3, 4]]
 
 
 def test_a_run_whose_batch_fits_is_the_same_without_a_search(train, toy):
@@ -177,7 +189,7 @@ def test_a_run_that_is_short_of_memory_says_so(train, toy, monkeypatch, caplog):
     """Its line tells the parts; its steps are as many as with the whole batch."""
     caplog.set_level("INFO")
     whole = train(*toy, f"{BATCH}=8", directory="whole")
-    monkeypatch.setattr(batch_size, "_estimate", lambda *_: lambda size: size <= 4)
+    monkeypatch.setattr(batch_size, "fitting_estimate", lambda *_: lambda size: size <= 4)
     result = train(*toy, f"{BATCH}=8")
     assert any(m.endswith("batches of 8 split into micro-batches of 4 (memory)") for m in caplog.messages)
     assert result.metrics["step"] == whole.metrics["step"]

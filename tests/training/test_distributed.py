@@ -117,14 +117,27 @@ def test_the_same_as_one_process(toy, two, store, own_directory):
 
 @pytest.mark.slow
 def test_weights_are_those_of_accumulated_micro_batches(toy, two, own_directory):
-    """Two processes add gradients in the order of one that accumulates two halves of a batch: the bits are the same."""
-    same = ["model.dropout=0", "tracking=none", "hardware.precision=fp32"]
+    """Two processes add gradients in the order of one that accumulates two halves of a batch: the bits are the same.
+
+    So are calibration and threshold, which both are fitted on all validation rows.
+    """
+    same = ["model.dropout=0", "tracking=none", "hardware.precision=fp32", "trainer.args.per_device_eval_batch_size=5"]
+    same += ["task.calibration=temperature", "task.tune_threshold=f1"]
     halves = ["trainer.args.per_device_train_batch_size=4", "trainer.args.gradient_accumulation_steps=2"]
     assert hydratune(*toy, *same, *halves, "hydra.run.dir=one").returncode == 0
     done = hydratune(*two, *same, "trainer.args.per_device_train_batch_size=8", "hydra.run.dir=two")
     assert done.returncode == 0, done.stderr
     files = [own_directory / name / "model/model.safetensors" for name in ("one", "two")]
     assert files[0].read_bytes() == files[1].read_bytes()
+    first, second = (
+        json.loads((own_directory / name / "model/calibration.json").read_text()) for name in ("one", "two")
+    )
+    assert second["temperature"] == pytest.approx(first["temperature"], rel=1e-4)
+    for split in ("validation", "test"):
+        assert second[split] == pytest.approx(first[split], abs=1e-5)
+    metrics = [json.loads((own_directory / name / "metrics.json").read_text()) for name in ("one", "two")]
+    for name in ("eval_threshold", "test_threshold"):
+        assert metrics[1][name] == pytest.approx(metrics[0][name], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -356,7 +369,7 @@ def test_what_all_processes_read(compose, own_directory):
 
     cfg = compose("hardware=ddp", "vars.begun='${now:%Y}'", "tracking.uri='${oc.env:STORE}'")
     HydraConfig.instance().cfg = cfg
-    launch._freeze(composition.without_hydra(cfg), own_directory / "ranks")
+    launch.freeze_config(composition.without_hydra(cfg), own_directory / "ranks")
     frozen = OmegaConf.to_container(OmegaConf.load("ranks/job.yaml"), resolve=False)
     assert frozen["vars"]["begun"] == int(time.strftime("%Y"))
     assert frozen["tracking"]["uri"] == "${oc.env:STORE}"
@@ -381,7 +394,7 @@ def test_a_rank_checks_the_frozen_config(compose, mode, keys):
 )
 def test_who_failed_first(ends, exits, said):
     """One that was killed, else the one that told it first: the others lost it by that."""
-    assert str(launch._first_failure(ends, exits)[1]) == f"rank {said}"
+    assert str(launch.first_failure(ends, exits)[1]) == f"rank {said}"
 
 
 @pytest.mark.parametrize("name", ["state_dict_type", "fsdp_state_dict_type"])

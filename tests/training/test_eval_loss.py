@@ -21,11 +21,15 @@ from transformers import (
     set_seed,
 )
 
+from hydratune.tasks.base import EvalSplit
 from hydratune.tasks.language_modeling import mean_scores, token_scores
+from hydratune.tasks.sequence_classification import SequenceClassification
+from hydratune.training.eval_sets import EvalSets
 from hydratune.training.trainer.trainer import Trainer
 from two_ranks import measured_by_two_ranks
 
 ROWS = 10
+SETS = {"a": 7, "b": 5}
 
 
 def causal():
@@ -175,6 +179,16 @@ def test_drop_last_drops_no_rows_in_evaluation(tmp_path):
     assert len(one.get_train_dataloader()) == 4
 
 
+def over_sets(one):
+    """Metrics of an evaluation on two sets, whose numbers of rows no number of processes divides."""
+    task = SequenceClassification(metrics=["accuracy"])
+    head = {"num_labels": 2, "id2label": {0: "a", 1: "b"}}
+    one.preprocess_logits_for_metrics = task.reduce_logits
+    one.validation_sets = EvalSets(task, {name: EvalSplit(data(classifier, rows), head) for name, rows in SETS.items()})
+    metrics = one.evaluate()
+    return [metrics[name] for name in ("eval_a_loss", "eval_mean_loss", "eval_b_accuracy", "eval_min_accuracy")]
+
+
 def measured(folder):
     """What a process reports of each model: the loss and the number of rows of an evaluation, and of a training."""
     found = {}
@@ -184,6 +198,7 @@ def measured(folder):
         found[make.__name__] = [output.metrics["test_loss"], len(output.predictions)]
     rows = data(tagger).filter(lambda row: row["labels"][0] != -100)
     found["summed"] = trainer(tagger, folder, 2, compute_loss_func=summed).evaluate(rows)["eval_loss"]
+    found["sets"] = over_sets(trainer(classifier, folder, 3))
     size = 4 // one.args.world_size
     options = {"max_steps": 3, "learning_rate": 0.0, "logging_steps": 2}
     training = trainer(tagger, folder, 3, **options)

@@ -1,6 +1,7 @@
 """A run says whether it goes on exactly, and why not."""
 
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,7 @@ from transformers.trainer_callback import ExportableState
 from conftest import UPSTREAM
 from hydratune.training.exact_resume import compare_conditions, exactness
 from hydratune.training.trainer.checkpointing import CheckpointingMixin
+from stored_checkpoints import manifest, state_text
 from tracked import runs
 
 
@@ -107,12 +109,12 @@ def test_exactness_of_several_processes(processes, ddp):
     assert exactness(made(world_size=processes, ddp=ddp)) == "yes"
 
 
-def checkpoint(folder, step, best=None, **manifest):
+def checkpoint(folder, step, best=None, **changes):
     """A checkpoint directory with what a comparison reads."""
     path = folder / f"checkpoint-{step}"
     path.mkdir()
-    (path / "manifest.json").write_text(json.dumps(manifest))
-    (path / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
+    (path / "manifest.json").write_text(json.dumps(asdict(manifest({}, **changes))))
+    (path / "trainer_state.json").write_text(state_text(step, best_global_step=best))
     return str(path)
 
 

@@ -422,3 +422,11 @@ def test_what_limits_the_cores_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)))
     (quota / "sys/fs/cgroup/cpu.max").unlink()
     assert machine.machine(quota).limit == ""
+
+
+def test_visible_gpus_are_those_of_the_environment(monkeypatch):
+    """CUDA_VISIBLE_DEVICES decides, even if it is empty."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert machine.visible_gpus() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert machine.visible_gpus() == []

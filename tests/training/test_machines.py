@@ -99,8 +99,8 @@ def test_machines_start_again_together(both):
 def test_machine_that_was_killed_is_lost(both, monkeypatch):
     """A connection that ends without a word names the machine."""
     first, second = both
-    monkeypatch.setattr(machines, "_FAILING", 0)
-    second._heartbeats.peers[0].connection.shutdown(socket.SHUT_RDWR)
+    monkeypatch.setattr(machines, "FAILING", 0)
+    second.heartbeats.peers[0].connection.shutdown(socket.SHUT_RDWR)
     error = failing(first.check)
     assert isinstance(error, MachineLostError)
     assert "machine 1" in str(error)
@@ -109,10 +109,10 @@ def test_machine_that_was_killed_is_lost(both, monkeypatch):
 
 def test_machine_that_is_silent_is_lost_after_ddp_timeout(machine):
     """No heartbeat for that long, although the connection is open."""
-    with machine(0, timeout=0.3) as first, machine(1) as second, ThreadPoolExecutor() as pool:
+    with machine(0, timeout=0.3, join_timeout=300) as first, machine(1) as second, ThreadPoolExecutor() as pool:
         pool.submit(second.start, 0)
         first.start(1)
-        second._heartbeats.add(first._heartbeats.peers[1])  # the thread no longer writes to machine 0
+        second.heartbeats.add(first.heartbeats.peers[1])  # the thread no longer writes to machine 0
         error = failing(first.check)
         assert isinstance(error, MachineLostError)
 
@@ -133,7 +133,7 @@ def test_machine_that_reads_nothing_is_not_lost():
 def test_failure_of_another_machine_is_reported(both, monkeypatch):
     """Its failed processes end those of this machine, and both know all exit codes."""
     first, second = both
-    monkeypatch.setattr(machines, "_FAILING", 0)
+    monkeypatch.setattr(machines, "FAILING", 0)
     with ThreadPoolExecutor() as pool:
         other = pool.submit(second.finish, {1: -9})
         assert isinstance(failing(first.check), PeerFailedError)
@@ -146,17 +146,21 @@ def test_interrupted_machine_has_not_failed(both, code):
     """Machine 0 may save a checkpoint for longer than the processes of the others."""
     first, second = both
     assert second.finish({1: code}) == {1: code}
-    awaited(lambda: first._heartbeats.peers[1].end)
+    awaited(lambda: first.heartbeats.peers[1].end)
     first.check()
     assert not first.is_unreachable()
 
 
-def test_machine_ends_with_an_interrupted_one(both, monkeypatch):
-    """Its exit code also tells a scheduler to start the command again."""
+@pytest.mark.parametrize(("code", "period"), [(SAVED, "_INTERRUPTED"), (TERMINATED, "_ABORTED")])
+def test_machine_ends_with_an_interrupted_one(both, monkeypatch, code, period):
+    """Its exit code also tells a scheduler to start the command again.
+
+    It ends soon if the processes of the other machine have not saved, since its own processes wait for them in vain.
+    """
     first, second = both
-    monkeypatch.setattr(machines, "_INTERRUPTED", 0)
-    second.finish({1: TERMINATED})
-    awaited(lambda: first._heartbeats.peers[1].end)
+    monkeypatch.setattr(machines, period, 0)
+    second.finish({1: code})
+    awaited(lambda: first.heartbeats.peers[1].end)
     with pytest.raises(SystemExit) as end:
         first.check()
     assert end.value.code == SAVED
@@ -167,7 +171,7 @@ def test_machine_whose_processes_fail_after_an_interrupted_one_is_interrupted(bo
     first, second = both
     second.is_aborted = True
     second.announce_request()
-    awaited(lambda: first._heartbeats.peers[1].is_asked)
+    awaited(lambda: first.heartbeats.peers[1].is_asked)
     with ThreadPoolExecutor() as pool:
         end = pool.submit(first.finish, {0: 1})
         second.__exit__(SystemExit, SystemExit(SAVED), None)
@@ -219,7 +223,7 @@ def test_second_machine_of_the_same_number_is_refused(machine):
     with machine(0, **three) as first, machine(1, **three) as second, ThreadPoolExecutor() as pool:
         pool.submit(first.start, 1)
         pool.submit(second.start, 0)
-        awaited(lambda: first._heartbeats.peers)
+        awaited(lambda: first.heartbeats.peers)
         with machine(1, **three) as double, pytest.raises(ConfigError) as error:
             double.start(0)
         assert [problem.key for problem in error.value.problems] == ["hardware.launch.node_rank"]
@@ -232,8 +236,8 @@ def test_machine_joins_again_after_its_connection_was_lost(machine):
     three = {"nnodes": 3}
     with machine(0, **three) as first, machine(1, **three) as second, ThreadPoolExecutor() as pool:
         starts = [pool.submit(first.start, 1), pool.submit(second.start, 0)]
-        awaited(lambda: 0 in second._heartbeats.peers and 1 in first._heartbeats.peers)
-        lost = first._heartbeats.peers[1]
+        awaited(lambda: 0 in second.heartbeats.peers and 1 in first.heartbeats.peers)
+        lost = first.heartbeats.peers[1]
         lost.connection.shutdown(socket.SHUT_RDWR)
         awaited(lambda: not lost.is_open)
         with machine(2, **three) as last:

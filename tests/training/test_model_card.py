@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from conftest import write_rows
+from hydratune.config.optimization import NEUTRAL
 from hydratune.training.model_card import pipeline_name, point_to
 
 
@@ -49,6 +50,16 @@ def test_the_story(train, toy, tiny_model):
     assert str(result.directory.parent) not in text
 
 
+def test_card_has_changed_optimization_settings(train, toy):
+    """Learning rates by layer and averages are listed if they have an effect."""
+    settings = ["trainer.layer_decay=0.5", "trainer.averaging=ema", "trainer.groups={embeddings: 0.1}"]
+    rows = re.findall(
+        r"^\| (\w+) \| (.*) \|$", card(train(*toy, *settings, "trainer.args.max_steps=1")).text, re.MULTILINE
+    )
+    found = {name: value for name, value in rows if name in NEUTRAL}
+    assert found == {"layer_decay": "0.5", "averaging": "ema", "groups": "{'embeddings': 0.1}"}
+
+
 def test_card_has_the_effective_training_arguments(train, toy):
     """What hardware and task have set and what follows from several settings; a file has all arguments, no directory."""
     result = train(*toy, "hardware.attn_implementation=sdpa", "trainer.args.gradient_accumulation_steps=2")
@@ -66,6 +77,19 @@ def test_card_has_the_effective_training_arguments(train, toy):
     found, ours = json.loads(file), json.loads((result.directory / "training_args.json").read_text())
     assert {**found, "output_dir": ours["output_dir"]} == ours
     assert str(result.directory.parent) not in file
+
+
+def test_card_names_use_limits_baseline_and_where_metrics_were_measured(train, toy):
+    """Labels, the maximum length, the seed, the rows of each metric, and the scores of the most frequent label."""
+    result = train(*toy, "trainer.args.max_steps=1", "seed=7", "task.max_length=16")
+    sections = dict(re.findall(r"^## (.+?)\n\n(.*?)(?=^## |\Z)", card(result).text, re.DOTALL | re.MULTILINE))
+    assert {"neg", "pos."} <= {*sections["Intended use"].replace(",", "").split()}
+    assert {"16", "7."} <= {*sections["Limitations"].split()}
+    (accuracy,) = re.findall(r"^\| accuracy \|.*", sections["Metrics"], re.MULTILINE)
+    assert [cell.strip() for cell in accuracy.split("|")[3::2]][:1] == ["0.5000"]
+    for value in ("24 rows", "16 rows", "by accuracy", "fp32", "cpu", "baseline"):
+        assert value in sections["Metrics"]
+    assert "not stated" in sections["License"]
 
 
 def test_code_of_a_classifier(train, toy):

@@ -1,14 +1,16 @@
 """What can be checked without rows and weights: `--dry-run` and a run report the same errors, before anything is written."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from hydratune.cli.main import dispatch
 from hydratune.models.pretrained import Pretrained
-from hydratune.sweep.worker import visible_gpus as gpus
 from hydratune.utils.errors import ConfigError
+from hydratune.utils.machine import visible_gpus
+from stored_checkpoints import manifest
 
 WANDB = "+trainer.callbacks.w._target_=transformers.integrations.WandbCallback"
 PROBLEMS = {
@@ -40,7 +42,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("overrides", PROBLEMS, ids=" ".join)
 def test_error_is_found_before_anything_is_written(overrides, flags, toy, own_directory, capsys):
     """The dry run, the run, and the dry run of a sweep name the same keys, and no directory is created."""
-    if overrides == ("hardware=gpu",) and gpus():
+    if overrides == ("hardware=gpu",) and visible_gpus():
         pytest.skip("this machine has a GPU")
     before = sorted(own_directory.iterdir())
     with pytest.raises(ConfigError) as caught:
@@ -54,7 +56,7 @@ def test_error_is_found_before_anything_is_written(overrides, flags, toy, own_di
     ("overrides", "name"),
     [
         ([], "frozen parameters"),
-        (["model.freeze=[embeddings]"], "rows"),
+        (["model.freeze=[embeddings]"], "weights"),
         (["hardware=ddp", "hardware.device=cpu"], "communication and sharding of several processes"),
     ],
 )
@@ -66,6 +68,43 @@ def test_dry_run_says_what_it_did_not_check(overrides, name, toy, capsys):
     assert (name in unchecked) or (not overrides and name not in checked)
     assert ("frozen parameters" in checked) == ("model.freeze=[embeddings]" in overrides)
     assert not {*checked} & {*unchecked}
+
+
+@pytest.mark.parametrize("most_bytes", [0, 10_000_000])
+def test_dry_run_reads_the_rows_of_small_local_files(most_bytes, toy, capsys, monkeypatch):
+    """The output says whether the rows were checked."""
+    monkeypatch.setattr("hydratune.training.preflight.MOST_BYTES", most_bytes)
+    assert dispatch(["--dry-run", *toy]) == 0
+    lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines()[1:])
+    assert ("rows" in lines["checked"].split(", "), "rows" in lines["not checked"].split(", ")) == (
+        most_bytes > 0,
+        most_bytes == 0,
+    )
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], ["-m", "seed=1,2", "--dry-run"]], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    ("overrides", "key", "word"),
+    [
+        (["task=regression"], "dataset.columns.label", "set task=sequence_classification"),
+        (["dataset.files.train=three.jsonl", "objective=eval_f1"], "objective", "3 labels"),
+    ],
+)
+def test_dry_run_finds_what_only_rows_show(overrides, key, word, flags, toy, own_directory):
+    """Text labels of a regression; a metric of two labels for data with three."""
+    rows = [{"text": f"a {label}", "label": label} for label in ("pos", "neg", "mid") for _ in range(3)]
+    (own_directory / "three.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ConfigError) as caught:
+        dispatch([*flags, *toy, *overrides])
+    assert {problem.key for problem in caught.value.problems} == {key}  # one error for each split
+    assert word in str(caught.value.problems[0])
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_dry_run_warns_of_inputs_longer_than_the_model_reads(length, toy, capsys):
+    """The rows would be cut to fewer tokens than the user asked for."""
+    assert dispatch(["--dry-run", f"task.max_length={length}", *toy]) == 0
+    assert (f"task.max_length={length}" in capsys.readouterr().out) is (length == 100_000)
 
 
 def test_dry_run_does_not_build_a_model_of_the_user(toy, own_directory, monkeypatch, capsys):
@@ -105,7 +144,7 @@ def test_resume_with_another_seed(own_directory):
         folder.mkdir(parents=True)
     (stored / "hydra.yaml").write_text(f"hydra: {{runtime: {{cwd: {own_directory}, config_sources: []}}}}\n")
     (stored / "overrides.yaml").write_text("[tracking=none]\n")
-    (checkpoint / "manifest.json").write_text(json.dumps({"files": {}, "lineage": {"seed": "42"}}))
+    (checkpoint / "manifest.json").write_text(json.dumps(asdict(manifest({"seed": "42"}))))
     before = sorted(Path("run").rglob("*"))
     for more in ([], ["--dry-run"]):
         with pytest.raises(ConfigError) as caught:

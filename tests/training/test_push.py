@@ -89,6 +89,15 @@ def test_a_failure_loses_nothing(train, toy, store, server, caplog):
     assert tags(store)["hub_url"] == f"{server.url}/me/tiny"
 
 
+def test_push_takes_an_mlflow_id(train, toy, store, server):
+    """The ID that `runs` and the MLflow UI show names the run, too."""
+    train(*toy, "trainer.args.max_steps=1")
+    client = connect(store)
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert push.main([record.info.run_id, "--to", "me/other", "--uri", store]) == 0
+    assert "README.md" in server.pushed
+
+
 def test_what_is_there_is_not_sent_again(run, server, capsys):
     """A second push of the same files sends none, and says the same address."""
     assert push.main([str(run.directory), "--to", "me/other"]) == 0

@@ -1,15 +1,14 @@
 """One run: what it leaves, what it repeats exactly, what it keeps."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import UPSTREAM, write_rows
+from conftest import UPSTREAM, looked_at_every, write_rows
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import ConfigError
+from processes import python
 
 
 def weights(result) -> bytes:
@@ -22,7 +21,15 @@ def test_leaves_a_self_contained_directory(train, toy):
     result = train(*toy)
     names = {path.name for path in result.directory.iterdir()}
     written = {"config.yaml", "overrides.yaml", "environment.txt", "metrics.json", "predictions.jsonl", "labels.json"}
-    assert names == {*written, "training_args.json", "predictions_sample.json", "tables", "checkpoints", "model"}
+    assert names == {
+        *written,
+        "training_args.json",
+        "predictions_sample.json",
+        "report.html",
+        "tables",
+        "checkpoints",
+        "model",
+    }
     metrics = json.loads((result.directory / "metrics.json").read_text())
     assert {"eval_accuracy", "eval_f1", "eval_loss", "test_accuracy", "test_f1", "train_loss"} <= set(metrics)
     assert metrics["eval_accuracy"] == result.objective
@@ -81,7 +88,7 @@ def test_model_is_saved_before_predictions_are_recorded(train, toy, monkeypatch)
 
 def test_learns(train, toy):
     """The tiny network learns the toy task; chance is one half."""
-    assert train(*toy, "trainer.args.num_train_epochs=20").metrics["test_accuracy"] == 1.0
+    assert train(*toy, "trainer.args.num_train_epochs=20", *looked_at_every(10)).metrics["test_accuracy"] == 1.0
 
 
 def test_the_same_seed_gives_the_same_weights(train, toy):
@@ -106,10 +113,9 @@ def test_a_fresh_process_predicts_the_same(train, toy, own_directory):
         "found = pipeline('text-classification', model=sys.argv[1])(json.loads(sys.argv[2]));"
         "print(json.dumps([row['label'] for row in found]))"
     )
-    command = [sys.executable, "-c", code, str(result.directory / "model"), json.dumps(texts)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    said = json.loads(python(code, str(result.directory / "model"), json.dumps(texts)))
     rows = [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
-    assert json.loads(done.stdout) == [row["prediction"] for row in rows]
+    assert said == [row["prediction"] for row in rows]
     accuracy = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
     assert accuracy == result.metrics["test_accuracy"]
 
@@ -166,6 +172,12 @@ def test_says_how_many_texts_were_cut(train, toy, own_directory, caplog):
         caplog.clear()
         train(*toy, "trainer.args.max_steps=1", directory=directory)
         assert "data: 3 texts were cut to 32 tokens: 3 of train" in caplog.messages
+
+
+def test_max_length_above_the_positions_is_reported(train, toy, caplog):
+    """The model has 32 positions: a user who asked for 100 tokens learns that texts are cut earlier."""
+    train(*toy, "task.max_length=100", "trainer.args.max_steps=1")
+    assert any("task.max_length" in message and "100" in message and "32" in message for message in caplog.messages)
 
 
 def test_max_length_cuts_earlier(train, toy, caplog):

@@ -33,13 +33,13 @@ def orders(epochs, *arguments, **options):
 
 
 def test_length_grouped_sampler_avoids_padding():
-    """Under 3 % of the tokens are padding where shuffled rows have 44 %."""
+    """Under 3% of the tokens are padding where shuffled rows have 44%."""
     assert padding(list(LengthGroupedSampler(COUNTS, 8, seed=1)), COUNTS) < 0.03
     assert padding(list(ShuffledSampler(1001, seed=1)), COUNTS) > 0.4
 
 
 def test_length_grouped_sampler_groups_few_rows():
-    """150 rows of 50 to 99 tokens in batches of 32 have 8 % padding; grouped within single batches they had 24 %."""
+    """150 rows of 50 to 99 tokens in batches of 32 have 8% padding; grouped within single batches they had 24%."""
     counts = [50 + count // 2 for count in COUNTS[:150]]
     mean = sum(padding(order, counts, 32) for order in orders(20, counts, 32, seed=1)) / 20
     assert mean < 0.09
@@ -107,7 +107,7 @@ def shuffled(seed):
 
 
 @pytest.mark.parametrize("make", [length_grouped, shuffled])
-def test_samplers_depend_on_seed_and_epoch_alone(make):
+def test_cma_es_depend_on_seed_and_epoch_alone(make):
     """Neither earlier epochs nor torch's global generator change an order."""
     one, other = make(1), make(1)
     first = list(one)
@@ -118,7 +118,7 @@ def test_samplers_depend_on_seed_and_epoch_alone(make):
 
 
 @pytest.mark.parametrize("make", [length_grouped, shuffled])
-def test_samplers_share_no_order_between_seeds(make):
+def test_cma_es_share_no_order_between_seeds(make):
     """Epoch 1 of seed 1 is not epoch 0 of seed 2."""
     seen = set()
     for seed in range(3):

@@ -29,3 +29,24 @@ def test_write_continues_after_failed_plot(tmp_path, monkeypatch, caplog):
     assert files == ["confusion_matrix.csv", "per_label.csv", "per_label.png"]
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == files
     assert "tables/confusion_matrix.png" in caplog.text
+
+
+def test_write_draws_many_labels(tmp_path):
+    """77 labels have plots of those with the most errors; the csv files have all."""
+    names = [f"label {i}" for i in range(77)]
+    made = one_label(names * 2, [*names, *names[1:], names[0]], names)
+    files = {path.name: path for path in tables.write(made, tmp_path / "tables")}
+    assert len(files) == 4
+    assert len(pd.read_csv(files["confusion_matrix.csv"])) == 77
+
+
+def test_confusion_matrix_is_colored_by_shares():
+    """A rare label is as dark as a frequent one; cells without rows have no text."""
+    made = one_label(["a"] * 90 + ["b"] * 2, ["a"] * 90 + ["b", "a"], ["a", "b"])
+    axes = tables.draw_matrix(made["confusion_matrix"])
+    assert axes.images[0].get_array().tolist() == [[1, 0], [0.5, 0.5]]
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
+        ((0, 0), "90"),
+        ((0, 1), "1"),
+        ((1, 1), "1"),
+    }

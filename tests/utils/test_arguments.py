@@ -2,7 +2,7 @@
 
 import pytest
 
-from hydratune.utils.arguments import ArgumentParser, parse_overrides
+from hydratune.utils.arguments import ArgumentParser
 
 
 def parser():
@@ -55,8 +55,9 @@ def test_invalid_arguments_are_named(typed, named, capsys):
     assert "hydratune predict --help" in hint
 
 
-@pytest.mark.parametrize("flag", ["-n", "--dry-run", "--dry"])
-def test_parse_overrides_reads_a_dry_run(flag):
-    """Overrides may precede and follow the flag."""
-    flags = parse_overrides(["seed=1", flag, "name=x"])
-    assert (flags.dry_run, flags.overrides) == (True, ["seed=1", "name=x"])
+def test_options_are_not_abbreviated(capsys):
+    """The beginning of an option could be another option than the user means; the error names the whole one."""
+    with pytest.raises(SystemExit) as end:
+        parser().parse_args(["--max-sample", "3"])
+    assert end.value.code == 2
+    assert "--max-samples" in capsys.readouterr().err

@@ -144,3 +144,17 @@ def test_setting_can_be_pasted(value):
     assert str(OverridesParser.create().parse_override(typed).value()) == value
     (typed,) = shlex.split(mapping_setting("a.b", {1: value, 2: "x"}))
     assert OverridesParser.create().parse_override(typed).value() == {1: value, 2: "x"}
+
+
+@pytest.mark.parametrize(
+    "name", ["$(touch x)", "`x`", "a;b", "a'b", 'a"b', "a|b", "a&b", "a>b", "{a,b}", "!x", "#", "a\nb", "*"]
+)
+def test_hint_has_no_key_that_a_shell_would_run(name):
+    """Someone else's run can have such a name of a set or a source, and hints are pasted."""
+    key = f"dataset.sources.{name}.files"
+    hint = f"type {setting(KEY, '/x')}\nread the docs\nset {KEY}=null"
+    assert Problem(key, "text", hint).hints == ["read the docs"]
+    assert setting(key, "/x") == shlex.quote(f"{key}=/x")
+    assert Problem("dataset.sources.a-b.files[0]", "text", f"type {setting(KEY, '/x')}").hints == [
+        "type dataset.sources.a-b.files[0]=/x"
+    ]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hydratune.training.job import resolved_yaml
-from hydratune.utils.provenance import cli_path, environment, git_commit, git_diff, is_secret, redact
+from hydratune.utils.provenance import cli_path, environment, git_commit, git_diff, redact
+from hydratune.utils.secret_names import is_secret
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from hydratune.cli.main import dispatch
 from hydratune.utils.errors import ConfigError
-from hydratune.utils.yaml_files import read_overrides, read_plain_config
+from hydratune.utils.yaml_files import read_overrides, read_plain_config, read_yaml
 
 BROKEN = {
     "unclosed": (b"# Mine\nname: [a\nother: b\n", 3),
@@ -160,3 +160,24 @@ def test_plain_config_is_read(own_directory: Path) -> None:
     """Positive control: text with a dollar sign alone passes."""
     (own_directory / "config.yaml").write_text("a: 'costs $5 {x}'\n")
     assert read_plain_config(own_directory / "config.yaml").a == "costs $5 {x}"
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize("text", [BOMB, "a: &a [*a]\n", "a: &a {b: *a}\n"])
+def test_read_yaml_refuses_aliases_that_would_fill_the_memory(tmp_path, text):
+    """Ten lines stand for 10^10 values."""
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(tmp_path / "config.yaml")
+    assert len(caught.value.problems) == 1
+
+
+def test_read_yaml_reads_other_aliases(tmp_path):
+    """A config may repeat a node."""
+    (tmp_path / "config.yaml").write_text("a: &a {x: 1}\nb: *a\n")
+    assert read_yaml(tmp_path / "config.yaml") == {"a": {"x": 1}, "b": {"x": 1}}

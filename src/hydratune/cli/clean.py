@@ -1,4 +1,4 @@
-"""`hydratune clean`: remove checkpoints of finished runs, unfinished runs, and caches, after asking."""
+"""Remove checkpoints of finished runs, unfinished runs, or caches, after confirmation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydratune.cli.run_list import FINISHED, RUNNING, RunStatus, find_runs, is_in_sweep, run_status
+from hydratune.cli.run_argument import RUN_FORMS
+from hydratune.cli.run_list import FINISHED, RUNNING, RunStatus, run_status
 from hydratune.config import hydra_guard
 from hydratune.config.servers import RESULTS
-from hydratune.data.cache import cache_folders
+from hydratune.data.cache import cache_folders, unused_cache
+from hydratune.tracking.relocation import ARTIFACTS
+from hydratune.tracking.run_directories import find_runs, is_in_sweep
+from hydratune.tracking.run_lookup import RunLookup
 from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, invalid_value
@@ -43,23 +47,26 @@ class _Candidate:
 def main(arguments: Sequence[str]) -> int:
     """List what would be removed, ask, and remove it; return the exit code."""
     parser = ArgumentParser(prog="hydratune clean", description=__doc__)
-    folder_help = f"folder to search for runs [default: {' and '.join(RESULTS)}]"
-    parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, help=folder_help)
-    checkpoints_help = "checkpoints of finished runs; their model folders remain"
+    run_help = f"{RUN_FORMS}, or a directory to search for runs [default: {' and '.join(RESULTS)}]"
+    parser.add_argument("runs", metavar="RUN", nargs="*", help=run_help)
+    checkpoints_help = "checkpoints of finished runs; their model directories remain"
     parser.add_argument("--checkpoints", action="store_true", help=checkpoints_help)
     runs_help = "failed and interrupted runs, except those of sweeps; MLflow keeps its records"
     parser.add_argument("--unfinished", action="store_true", help=runs_help)
-    parser.add_argument("--cache", action="store_true", help="tokenized datasets, which runs compute again")
-    age_help = "only runs that began at least this long ago, e.g. 12h, 30d, or 8w [default: all]"
+    parser.add_argument("--cache", action="store_true", help="tokenized datasets; later runs tokenize again")
+    age_help = "only runs that started at least this long ago, e.g. 12h, 30d, or 8w [default: all]"
     parser.add_argument("--older-than", metavar="AGE", default="0h", help=age_help)
-    parser.add_argument("-y", "--yes", action="store_true", help="remove without asking")
+    parser.add_argument("-y", "--yes", action="store_true", help="remove without confirmation")
     args = parser.parse_args(arguments)
     if not (args.checkpoints or args.unfinished or args.cache):
         parser.error("choose --checkpoints, --unfinished, or --cache")
     before = clock.time() - _seconds(args.older_than)
-    if not args.folders and (problems := [*hydra_guard.result_links()]):
+    is_searched = not args.runs or not all(Path(text).is_dir() for text in args.runs)
+    if is_searched and (problems := [*hydra_guard.result_links()]):
         raise ConfigError(*problems)
-    candidates = [*_in_runs(args.folders or [*map(Path, RESULTS)], before, args.checkpoints, args.unfinished)]
+    lookup = RunLookup()
+    folders = [lookup.directory(text, allows_several=True) for text in args.runs] or [*map(Path, RESULTS)]
+    candidates = [*_in_runs(folders, before, args.checkpoints, args.unfinished)]
     if args.cache:
         candidates += [_Candidate(folder) for folder in cache_folders() if folder.is_dir()]
     if not candidates:
@@ -97,8 +104,19 @@ def _in_runs(folders: Sequence[Path], before: float, checkpoints: bool, unfinish
         folder = directory / CHECKPOINTS
         if checkpoints and run.state == FINISHED and folder.is_dir() and not folder.is_symlink():
             yield _Candidate(folder, directory)
-        if unfinished and _is_unfinished(run) and not is_in_sweep(directory) and directory not in with_others:
+        is_alone = not is_in_sweep(directory) and directory not in with_others
+        if unfinished and _is_unfinished(run) and is_alone and not _has_more(directory):
             yield _Candidate(directory, directory)
+
+
+def _has_more(directory: Path) -> bool:
+    """Return whether a directory contains more than a run, although a cloned repository made it look like one.
+
+    This is the case for the working directory and for `outputs`, and for a repository or a database.
+    """
+    own_folders = [Path(name).resolve() for name in (".", *RESULTS)]
+    is_own = any(folder.is_relative_to(directory.resolve()) for folder in own_folders)
+    return is_own or any((directory / name).exists() for name in (".git", ARTIFACTS)) or any(directory.glob("*.db"))
 
 
 def _is_unfinished(run: RunStatus) -> bool:
@@ -118,8 +136,12 @@ def _remove(candidate: _Candidate) -> bool:
     """Remove a folder; return False if it is in use by now, has another state than before, or cannot be removed."""
     try:
         if candidate.run is None:
-            shutil.rmtree(candidate.path)
-            return True
+            with unused_cache() as is_unused:
+                if is_unused:
+                    shutil.rmtree(candidate.path)
+                    return True
+            print(f"skipped {candidate.path}: a run is using it", file=sys.stderr)
+            return False
         with try_lock(candidate.run) as is_free:  # a run may have been resumed while the question was open
             if is_free and (candidate.path != candidate.run or _is_unfinished(run_status(candidate.run))):
                 shutil.rmtree(candidate.path)

@@ -1,21 +1,26 @@
-"""`hydratune configs`: list, show, and search the shipped configs, or copy one to change it."""
+"""List, show, or search the shipped configs, copy one to change it, or print their schema."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hydratune.config import trust
 from hydratune.config.composition import Option, options, shipped_dir
+from hydratune.config.schema import schema
 from hydratune.config.suggestions import TRAINING_ARGUMENTS, argument_names
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, similar
-from hydratune.utils.files import directory_not_found
+from hydratune.utils.files import directory_not_found, is_inside
 
 _USAGE = """hydratune configs [GROUP]
        hydratune configs show GROUP/OPTION
        hydratune configs search TEXT
-       hydratune configs copy GROUP/OPTION DIR [--name NAME]"""
+       hydratune configs copy GROUP/OPTION DIR [--name NAME]
+       hydratune configs schema [GROUP]"""
 _OPERANDS = {"show": ("GROUP/OPTION", "dataset/local"), "search": ("a text", "warmup")}
 
 
@@ -23,20 +28,29 @@ def main(arguments: Sequence[str]) -> int:
     """List, show, search, or copy options, and return the exit code."""
     parser = ArgumentParser(prog="hydratune configs", usage=_USAGE, description=__doc__)
     parser.add_argument("what", nargs="?", metavar="GROUP", help="config group to list [default: all]")
-    parser.add_argument("option", nargs="?", metavar="GROUP/OPTION", help="option to show or copy, e.g. dataset/local")
+    parser.add_argument(
+        "option",
+        nargs="?",
+        metavar="GROUP/OPTION",
+        help="option to show or copy, e.g. dataset/local; group of a schema",
+    )
     parser.add_argument("directory", nargs="?", metavar="DIR", type=Path, help="your own config directory")
     parser.add_argument("--name", metavar="NAME", help="name of the copy [default: my_OPTION]")
     parser.add_argument(
-        "--config-dir", metavar="DIR", type=Path, help="your own configs, in addition to the shipped ones"
+        "--config-dir", metavar="DIR", type=Path, help="your own configs [default: those of the project]"
     )
     args = parser.parse_args(arguments)
     if args.config_dir and not args.config_dir.is_dir():
         raise ConfigError(directory_not_found("--config-dir", args.config_dir))
-    folders = [shipped_dir(), *([args.config_dir] if args.config_dir else [])]
+    own = args.config_dir or trust.config_dir()
+    folders = [shipped_dir(), *([own] if own else [])]
     if args.what in ("show", "search") and not args.option:
         operand, example = _OPERANDS[args.what]
         hint = f"for example: hydratune configs {args.what} {example}"
         raise ConfigError(Problem(args.what, f"configs {args.what} requires {operand}", hint))
+    if args.what == "schema":
+        print(json.dumps(schema(args.option), indent=2))
+        return 0
     if args.what == "show":
         return _show(args.option, folders)
     if args.what == "search":
@@ -67,7 +81,7 @@ def _list(group: str | None, folders: Sequence[Path]) -> int:
 
 def _show(option_path: str, folders: Sequence[Path]) -> int:
     """Print the file of an option."""
-    print(_by_path(option_path, *folders)[option_path].path.read_text(encoding="utf-8"), end="")
+    print(_by_path(option_path, *folders)[option_path].path.read_text(encoding="utf-8", errors="replace"), end="")
     return 0
 
 
@@ -100,12 +114,16 @@ def _copy(option_path: str, directory: Path, name: str | None) -> int:
     if f"{option.group}/{target.stem}" in by_path:
         text = f"{KEY} {target.stem!r} is the name of a shipped option, which would be found first"
         raise ConfigError(Problem("--name", text, f"omit {KEY} to use my_{option.name}"))
-    if target.exists():
+    if not is_inside(target.parent, directory):
+        text = f"a link leads out of {str(directory)!r}: {str(target.parent)!r}"
+        raise ConfigError(Problem("DIR", text, "remove the link"))
+    if os.path.lexists(target):  # also a link to a file that does not exist, through which it would be created
         hint = f"choose another name with {KEY}=NAME"
         raise ConfigError(Problem("--name", f"the file {str(target)!r} already exists", hint))
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(option.path, target)
-    print(f"{target}\nuse it: hydratune --config-dir {directory} {option.group}={target.stem}")
+    flag = "" if directory == trust.config_dir() else f"--config-dir {directory} "
+    print(f"{target}\nuse it: hydratune {flag}{option.group}={target.stem}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`hydratune env`: versions, hardware, and caches, for a bug report."""
+"""Print versions, hardware, and caches for a bug report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hydratune evaluate RUN OVERRIDES`: evaluate a finished run on other data, in the same MLflow run."""
+"""Evaluate a finished run on other data, and log the metrics to its MLflow run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydratune.evaluation.evaluate import CHANGES, FOLDER, Evaluation, evaluate
+from hydratune.cli.run_argument import add_run_argument
+from hydratune.config import trust
+from hydratune.evaluation.evaluate import CHANGES, Evaluation, evaluate
 from hydratune.evaluation.load_run import log_to_stderr, open_run
 from hydratune.tracking.delivery import checked_pointer
-from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import FAILED, ConfigError
-from hydratune.utils.files import write_json
+from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, setting
+from hydratune.utils.file_formats import SUFFIXES, suffix
+from hydratune.utils.formats import number_text
 
 log = logging.getLogger(__name__)
 
@@ -26,20 +28,22 @@ def main(arguments: Sequence[str]) -> int:
         The exit code, which is 1 if the scores cannot be logged to MLflow.
     """
     parser = ArgumentParser(prog="hydratune evaluate", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
+    add_run_argument(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"override of {', '.join(CHANGES)}")
-    parser.add_argument("--name", help="name of the evaluation [default: the name of the data]")
-    parser.add_argument("--config-dir", type=Path, help="conf directory of your own configs")
-    parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
-    args = parser.parse_intermixed_args(list(arguments))
+    parser.add_argument("--name", metavar="NAME", help="name of the evaluation [default: the name of the data]")
+    config_help = "your own configs [default: those of the project]"
+    parser.add_argument("--config-dir", metavar="DIR", type=Path, help=config_help)
+    args = parser.parse_args(arguments)
+    for text in args.overrides:
+        if "=" not in text and (Path(text).is_file() or suffix(Path(text)) in SUFFIXES):
+            hint = f"to evaluate on a file, use {setting('dataset.files.test', text)}"
+            raise ConfigError(Problem("KEY=VALUE", f"{text!r} is a file, not {KEY}", hint))
     log_to_stderr()
     run = open_run(args.run, args.uri)
-    evaluation = evaluate(run, args.overrides, args.name, args.config_dir)
+    evaluation = evaluate(run, args.overrides, args.name, args.config_dir or trust.config_dir())
     _show(evaluation)
-    path = run.directory / FOLDER / f"{evaluation.name}.json"
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, vars(evaluation))
-    print(f"file     {os.path.relpath(path)}")
+    for path in evaluation.write(run.directory):
+        print(f"file     {os.path.relpath(path)}")
     return _record(run.directory, evaluation)
 
 
@@ -48,7 +52,7 @@ def _show(evaluation: Evaluation) -> None:
 
     table = Table("", evaluation.name)
     for name, value in evaluation.metrics.items():
-        table.add_row(name, f"{value:.4f}")
+        table.add_row(name, number_text(value))
     plain_console(soft_wrap=True).print(table)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import io
 import os
 import re
 import resource
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
-from hydratune.config import allowlist, servers, trust
+from hydratune.config import allowlist, config_folders, servers, trust
+from hydratune.config.hub_code import forbid_hub_code
 from hydratune.utils import env_variables, gc_tuning, signals, watchdog
+from hydratune.utils.arguments import VERBOSITY_FLAGS
 from hydratune.utils.errors import (
     FAILED,
     INTERRUPTED,
@@ -24,15 +29,18 @@ from hydratune.utils.errors import (
     Problem,
     similar,
 )
-from hydratune.utils.logs import guard_output
+from hydratune.utils.logs import guard_output, set_verbosity
 from hydratune.utils.messages import print_error, print_errors
 from hydratune.utils.provenance import redact
 
 # Verb -> the function that takes the remaining arguments and returns the exit code; imported when it is called.
 VERBS = {
+    "init": "hydratune.cli.init:main",
     "train": "hydratune.cli.train:train",
     "resume": "hydratune.cli.resume:main",
     "sweep": "hydratune.cli.sweep:main",
+    "lr-find": "hydratune.cli.lr_find:main",
+    "check": "hydratune.cli.check:main",
     "predict": "hydratune.cli.predict:main",
     "evaluate": "hydratune.cli.evaluate:main",
     "compare": "hydratune.cli.compare:main",
@@ -46,6 +54,7 @@ VERBS = {
     "clean": "hydratune.cli.clean:main",
     "trust": "hydratune.config.trust:main",
 }
+_COMPLETION = re.compile(r"[\w./=+~@:,-]+")  # a word in which no shell expands anything but `~`
 # Name of a command in other tools -> ours.
 _ALIASES = {
     "eval": "evaluate",
@@ -64,12 +73,15 @@ _ALIASES = {
     "tune": "sweep",
     "diff": "compare",
     "search": "configs",
+    "new": "init",
+    "create": "init",
+    "validate": "check",
     "mlflow": "ui",
 }
 _FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory
 _GRACE = 10.0  # seconds in which a command ends after a signal, if it is not training and has no child processes
-_RESUMABLE = ("train", "resume", "sweep")
-_LARGE = (*_RESUMABLE, "evaluate", "predict")  # verbs that import torch
+_RESUMABLE = ("train", "resume", "sweep", "lr-find")
+_LARGE = (*_RESUMABLE, "check", "evaluate", "predict")  # verbs that import torch
 _ADDRESS_SPACE = 2_500_000  # KB that torch and the other libraries map; with less, torch aborts the process
 _UNMAPPED = ("failed to map segment", "cannot allocate memory")  # messages of the dynamic linker
 
@@ -83,6 +95,7 @@ def main() -> None:
     watchdog.start(signals.is_finishing, signals.is_orphan, code, _GRACE)
     guard_output()
     servers.ignore_default_login()
+    forbid_hub_code()
     try:
         sys.exit(_dispatch_or_end(sys.argv[1:]))
     except ConfigError as error:
@@ -121,17 +134,21 @@ def dispatch(arguments: Sequence[str]) -> int:
     if trust.FLAG in arguments:
         trust.trust_for_this_command()
         arguments = [argument for argument in arguments if argument != trust.FLAG]
+    arguments = _without_verbosity(arguments)
     allowlist.export_allowlist()
     env_variables.register()  # so that the value of `--uri '${oc.env:NAME}'` is masked too
     _check_open_secrets(arguments)
     servers.confirm_typed(arguments)
+    config_folders.record_typed(arguments)
     if [*arguments[:1]] == ["help"]:  # `help predict` is `predict --help`
         arguments = [*arguments[1:], "--help"]
+    if {"-sc", "--shell-completion"} & {*arguments} and any(text.startswith("query=") for text in arguments):
+        return _complete(arguments)
     verb, *rest = arguments or [""]
     if verb == "--version":  # Hydra would print its own version
         print(f"hydratune {version('hydratune')}")
         return 0
-    if verb.replace("_", "").isalpha():  # neither a flag nor an override
+    if re.fullmatch(r"[^\W\d]+(-[^\W\d]+)*", verb):  # neither a flag nor an override
         if verb not in VERBS:
             hint = similar("command", _ALIASES.get(verb, verb), VERBS, "list the commands with `hydratune --help`")
             raise ConfigError(Problem(verb, f"unknown command {verb!r}", hint))
@@ -143,13 +160,46 @@ def dispatch(arguments: Sequence[str]) -> int:
     return getattr(importlib.import_module(module), function)(rest) or 0
 
 
+def _without_verbosity(arguments: Sequence[str]) -> list[str]:
+    """Apply the flags that every command has, and return the other arguments."""
+    chosen = {name for name, flags in VERBOSITY_FLAGS.items() if {*flags} & {*arguments}}
+    if len(chosen) > 1:
+        raise ConfigError(Problem("--quiet", f"{KEY} and --verbose cannot be combined"))
+    set_verbosity(next(iter(chosen), None))
+    return [argument for argument in arguments if not any(argument in flags for flags in VERBOSITY_FLAGS.values())]
+
+
+def _complete(arguments: Sequence[str]) -> int:
+    """Print the completions of the shell's command line, without words that the shell would expand.
+
+    Bash runs `$(...)` in the words that it gets. Names of files and of config keys may come from someone else.
+    """
+    from hydratune.cli.train import train
+
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        _offer_commands()
+        code = train(arguments)
+    for line in output.getvalue().splitlines():
+        print(" ".join(word for word in line.split() if _COMPLETION.fullmatch(word)))
+    return code
+
+
+def _offer_commands() -> None:
+    """Print the commands that complete the first word of the shell's command line; Hydra adds groups and keys."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line[: int(os.environ.get("COMP_POINT") or len(line))].split(" ")
+    if len(words) == 2 and words[1]:
+        print("\n".join(name for name in VERBS if name.startswith(words[1])))
+
+
 def _check_open_secrets(arguments: Sequence[str]) -> None:
     """Raise ConfigError for a password in an address that was typed; `check_config` does so for overrides."""
     for argument in arguments:
         is_override = re.match(r"[\w.+~/@]+=", argument)
         if not is_override and redact(argument) != argument:
             text = "the command line contains a password, which every user of this machine can read"
-            hint = "export the address as an environment variable, and pass '${oc.env:NAME}' in its place"
+            hint = "export the address as an environment variable, and pass '${oc.env:NAME}' instead"
             raise ConfigError(Problem("--uri", text, hint))
 
 
@@ -169,7 +219,10 @@ def _os_fault(error: OSError) -> str:
 
 
 def _report_fault(error: ImportError | MemoryError | OSError) -> int:
-    """Print how to continue after a fault of the disk or the memory; raise other errors."""
+    """Print how to continue after a fault of the disk or the memory, or a removed directory; raise other errors."""
+    if isinstance(error, FileNotFoundError) and error.filename and not Path(error.filename).parent.exists():
+        print_error(f"the directory {str(Path(error.filename).parent)!r} was removed while the command was running")
+        return FAILED
     if isinstance(error, OSError) and error.errno not in _FAULTS:
         raise error
     if isinstance(error, ImportError) and not any(text in str(error).lower() for text in _UNMAPPED):

@@ -1,20 +1,20 @@
-"""`hydratune predict RUN FILE`: predictions of a finished run for unlabeled data."""
+"""Run inference on unlabeled data with the model of a finished run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydratune.cli.run_argument import add_run_argument
 from hydratune.evaluation.load_run import log_to_stderr
 from hydratune.evaluation.predict import CHANGES, PredictRequest, predict
-from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.arguments import ArgumentParser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the predictions, and return the exit code."""
     parser = ArgumentParser(prog="hydratune predict", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
+    add_run_argument(parser)
     parser.add_argument(
         "file", metavar="FILE", type=Path, help="data file: csv, tsv, json, jsonl, parquet, arrow, text, conll"
     )
@@ -33,9 +33,11 @@ def main(arguments: Sequence[str]) -> int:
         default="error",
         help="action for invalid rows [default: %(default)s]",
     )
-    parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns in the output [default: all]")
-    parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
-    args = vars(parser.parse_intermixed_args(list(arguments)))
+    parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns to output [default: all]")
+    parser.add_argument(
+        "--min-confidence", type=float, metavar="P", help="probability below which a prediction is null [default: none]"
+    )
+    args = vars(parser.parse_args(arguments))
     log_to_stderr()
     predict(PredictRequest(skip_bad_rows=args.pop("on_bad_rows") == "skip", **args))
     return 0

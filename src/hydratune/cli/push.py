@@ -1,4 +1,4 @@
-"""`hydratune push RUN`: push the model of a finished run to the Hugging Face Hub; a failed push can be repeated."""
+"""Push the model of a finished run to the Hugging Face Hub; after a failure, push again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from hydratune.cli.run_argument import add_run_argument
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.later import log_to_run
+from hydratune.tracking.run_lookup import RunLookup
 from hydratune.training import model_card
 from hydratune.training.push import TAG, Push, default_repo_id
 from hydratune.utils import hub
@@ -24,14 +26,15 @@ from hydratune.utils.yaml_files import read_plain_config
 def main(arguments: Sequence[str]) -> int:
     """Push a model, print its address, and return the exit code."""
     parser = ArgumentParser(prog="hydratune push", description=__doc__)
-    parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
+    add_run_argument(parser)
     parser.add_argument(
         "--to", metavar="REPO", help="Hub ID, NAME or OWNER/NAME [default: hub_model_id, or the name of the run]"
     )
     parser.add_argument("--public", action="store_true", help="create a public repository [default: private]")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    config, directory = _finished(args.run), args.run.resolve()
+    run_directory = RunLookup(args.uri).directory(args.run)
+    config, directory = _finished(run_directory), run_directory.resolve()
     repo_id = args.to or default_repo_id(config, directory)
     hub.check_push("--to", repo_id, token=None)
     try:
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         print_error(str(error), "run the same command again to resume the upload")
         return FAILED
     print(f"hub      {url}")
-    _record(directory, url)
+    record_push(directory, url)
     return 0
 
 
@@ -53,7 +56,7 @@ def _finished(directory: Path) -> dict[str, Any]:
     return OmegaConf.to_container(read_plain_config(directory / CONFIG))  # type: ignore[return-value]
 
 
-def _record(directory: Path, url: str) -> None:
+def record_push(directory: Path, url: str) -> None:
     """Add the address to the run in MLflow, if it is tracked there."""
     try:
         if (pointer := checked_pointer(directory)) is None:

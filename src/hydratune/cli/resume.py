@@ -1,4 +1,4 @@
-"""`hydratune resume RUN`: resume an interrupted run from its last checkpoint, as the same run."""
+"""Resume an interrupted run from its last checkpoint, in the same MLflow run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydratune.cli.run_argument import add_run_argument
 from hydratune.cli.train import train
+from hydratune.config import config_folders
 from hydratune.config.composition import config_flags
-from hydratune.evaluation.load_run import directory_of, started_here
-from hydratune.sweep.plan import PLAN
+from hydratune.evaluation.load_run import started_here
 from hydratune.tracking.journal import journals
-from hydratune.tracking.mlflow import Mlflow
+from hydratune.tracking.run_directories import is_in_sweep
+from hydratune.tracking.run_lookup import RunLookup
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import METRICS, check_links, check_started_here, not_a_run
@@ -24,17 +26,16 @@ def main(arguments: Sequence[str]) -> int:
     For a finished run, `train` only uploads what MLflow lacks.
     """
     parser = ArgumentParser(prog="hydratune resume", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
-    parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
+    add_run_argument(parser)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, e.g. trainer.args.max_steps=1000")
     parser.add_argument(*DRY_RUN, action="store_true", help="check whether the run can be resumed, without training")
     args = parser.parse_args(arguments)
-    directory = directory_of(args.run, args.uri).absolute()
-    if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
+    directory = RunLookup(args.uri).directory(args.run)
+    if is_in_sweep(directory):
         hint = "run the command of the sweep again to resume it"
         raise ConfigError(Problem("RUN", f"{args.run!r} is a trial of a sweep", hint))
     if not (directory / ".hydra" / "overrides.yaml").is_file():
-        raise ConfigError(not_a_run(Path(args.run), ".hydra/overrides.yaml"))
+        raise ConfigError(not_a_run(directory, ".hydra/overrides.yaml"))
     is_finished = (directory / METRICS).is_file()
     if is_finished and args.overrides:
         text = "the run is finished; its settings can no longer change"
@@ -42,14 +43,18 @@ def main(arguments: Sequence[str]) -> int:
     if is_finished and all(journal.is_delivered() for journal in journals(directory)):
         print(f"{args.run}: finished, nothing to do")
         return 0
+    directory = directory.absolute()
     check_links(directory)
     hydra_node = read_hydra_node(directory)
     check_started_here(hydra_node.runtime.cwd, shlex.join(["hydratune", "resume", *arguments]))
     flags = config_flags(hydra_node)
+    if problems := [*config_folders.problems(dict(zip(flags[::2], flags[1::2], strict=True)))]:
+        raise ConfigError(*problems)
     stored_overrides = _overrides(directory)
     dry_run_flags = [DRY_RUN[-1]] if args.dry_run else []
     arguments = [*flags, *stored_overrides, *args.overrides, *dry_run_flags]
-    return train(arguments, directory, stored_overrides, is_own_project=started_here(directory))
+    origin = None if started_here(directory) else hydra_node.runtime.cwd
+    return train(arguments, directory, len(stored_overrides), origin=origin)
 
 
 def _overrides(directory: Path) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,14 @@ from typing import Any
 
 import yaml
 
-from hydratune.sweep.plan import PLAN
 from hydratune.tracking.delivery import pointer
-from hydratune.tracking.journal import Journal
+from hydratune.tracking.journal import Journal, recorded_name
 from hydratune.tracking.mlflow import STATE
+from hydratune.tracking.run_directories import start_time
 from hydratune.utils import process
-from hydratune.utils.files import CONFIG, LOCK, METRICS, OVERRIDES
+from hydratune.utils.files import CONFIG, LOCK, METRICS
+from hydratune.utils.stored_files import read_regular
+from hydratune.utils.yaml_files import parse_yaml
 
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
 _STATES = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": INTERRUPTED}  # MLflow's status -> state
@@ -36,6 +36,7 @@ class RunStatus:
         score: Its value at the best checkpoint; None unless the run is finished.
         started: Start of the run, in seconds since 1970.
         run_id: ID of the MLflow run; empty without one.
+        run_name: Name of the MLflow run when it started; empty if it was not tracked.
     """
 
     directory: Path
@@ -45,42 +46,24 @@ class RunStatus:
     score: float | None
     started: float
     run_id: str
-
-
-def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """Return the directories of the runs in and below some folders, trials of sweeps included, the newest first."""
-    directories = {directory for folder in folders for directory in _walk(Path(folder))}
-    return sorted(directories, key=_started, reverse=True)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """Yield the directories of runs; `.hydra/` and MLflow's artifacts have some files of a run, but are not one."""
-    for folder, subfolders, names in os.walk(root):
-        directory = Path(folder)
-        is_trial = {CONFIG, OVERRIDES} <= {*names} and is_in_sweep(directory)
-        if (LOCK in names and ".hydra" in subfolders) or is_trial:
-            yield directory
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-
-
-def is_in_sweep(directory: Path) -> bool:
-    """Return whether a directory is that of a trial: that of a sweep is one level above, or two with several seeds."""
-    return any((parent / PLAN).is_file() for parent in directory.parents[:2])
+    run_name: str
 
 
 def run_status(directory: Path) -> RunStatus:
     """Return the state of the run in a directory; what cannot be read there is left empty."""
-    config, metrics = _load(directory / CONFIG, yaml.safe_load), _load(directory / METRICS, json.loads)
-    objective = str(config.get("objective", ""))
+    config, metrics = _load(directory / CONFIG, parse_yaml), _load(directory / METRICS, json.loads)
+    # Texts only: the text of nested lists that a file repeats by aliases could be longer than the memory.
+    name, objective = (value if isinstance(value := config.get(key), str) else "" for key in ("name", "objective"))
     score = metrics.get(objective)
     return RunStatus(
         directory=directory,
-        name=str(config.get("name", "")),
+        name=name,
         state=FINISHED if metrics else _state(directory),
         objective=objective,
         score=float(score) if isinstance(score, int | float) else None,
-        started=_started(directory),
+        started=start_time(directory),
         run_id=(pointer(directory) or {}).get("run_id", ""),
+        run_name=recorded_name(directory),
     )
 
 
@@ -101,7 +84,7 @@ def _state(directory: Path) -> str:
         return RUNNING
     state, has_ended, tags = INTERRUPTED, False, dict[str, str]()
     for entry in Journal(directory).entries(0):
-        tags |= entry.values.get("tags", {}) if entry.kind in ("run", "continue", "tags") else {}
+        tags |= entry.values["tags"] if entry.kind in ("run", "continue", "tags") else {}
         if entry.kind in ("run", "continue", "status"):
             has_ended = entry.kind == "status"
             state = _STATES.get(entry.values["status"], INTERRUPTED) if has_ended else INTERRUPTED
@@ -121,18 +104,10 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _started(directory: Path) -> float:
-    """Return when the run began: its lock file never changes, and a trial writes its overrides; 0 without both."""
-    for name in (LOCK, OVERRIDES):
-        with suppress(OSError):
-            return (directory / name).stat().st_mtime
-    return 0.0
-
-
 def _load(path: Path, parse: Any) -> dict[str, Any]:
     """Return the content of a file; empty if the file is missing or invalid."""
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = parse(read_regular(path).decode("utf-8"))
     except (OSError, RecursionError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.training.hardware.batch_size import is_oom
-from hydratune.training.results import RunResult, split_metrics
+from hydratune.training.results import SOUP, RunResult, split_metrics
 from hydratune.utils.console import plain_console
+from hydratune.utils.formats import metric_name, number_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,29 +19,53 @@ if TYPE_CHECKING:
 _LITTLE = 2**20  # bytes
 
 
-def show(result: RunResult) -> None:
-    """Print a table of validation and test metrics, the location of the files, and the command that opens MLflow."""
+def show(result: RunResult, cfg: Mapping[str, Any]) -> None:
+    """Print the metrics of a run, the checkpoint that they are of, its files, and the command that opens MLflow.
+
+    Args:
+        result: Result of the run.
+        cfg: Config of the run.
+    """
     console = plain_console(soft_wrap=True)
     console.print(metrics_table(result.metrics))
+    if "step" in result.metrics:
+        console.print(f"model    {_checkpoint(result.metrics, cfg)}")
+    if not split_metrics(result.metrics, "test"):
+        console.print(f"test     not measured: {_no_test(cfg['dataset'])}")
     console.print(f"files    {os.path.relpath(result.directory)}")
     if result.link:
         console.print(f"MLflow   {result.link}")
 
 
+def _checkpoint(metrics: Mapping[str, Any], cfg: Mapping[str, Any]) -> str:
+    """Return which parameters were saved, and at which step of the training they were measured."""
+    if steps := metrics.get(SOUP):
+        return f"mean of the checkpoints of steps {', '.join(f'{step:,}' for step in steps)}; measured as such"
+    is_best = cfg["trainer"]["args"].get("load_best_model_at_end")
+    kind = f"best checkpoint by validation {metric_name(cfg['objective'])}" if is_best else "last checkpoint"
+    return f"{kind}, measured at step {metrics['step']:,}"
+
+
+def _no_test(dataset: Mapping[str, Any]) -> str:
+    """Return why a run has no test metrics, and what to add to the command."""
+    options = ["dataset.files.test=FILE"] if "files" in dataset else []
+    options += ["dataset.test_size=0.1"] if "test_size" in dataset else []
+    return "the data has no test split" + (f"; add {' or '.join(options)}" if options else "")
+
+
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """Return a table of validation and test metrics, from Trainer's names -> values."""
+    """Return a table of validation and test metrics, from Trainer's names -> values, with the step of the weights."""
     from rich.table import Table
 
     columns = {split: values for split in ("eval", "test") if (values := split_metrics(metrics, split))}
-    table = Table("", *({"eval": "validation"}.get(split, split) for split in columns))
+    step = metrics.get("step")
+    table = Table(
+        f"step {step:,}" if isinstance(step, int) else "",
+        *({"eval": "validation"}.get(split, split) for split in columns),
+    )
     for name in dict.fromkeys(name for values in columns.values() for name in values):
-        table.add_row(name, *(_number(values.get(name)) for values in columns.values()))
+        table.add_row(name, *(number_text(values.get(name)) for values in columns.values()))
     return table
-
-
-def _number(value: object) -> str:
-    """Format a score for the table; a custom metric may not be a number, or may be measured on one split only."""
-    return "" if value is None else f"{value:.4f}" if isinstance(value, int | float) else str(value)
 
 
 def oom_hint(error: BaseException, directory: Path) -> str | None:

@@ -1,10 +1,11 @@
-"""`hydratune sweep report|plan|finish`: the results of a sweep, a dry run, and the best trial as an experiment."""
+"""`hydratune sweep plan|status|report|finish`: a dry run, the state and results of a sweep, and its best trial."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -12,23 +13,29 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.sweep_finish import finish
 from hydratune.cli.train import train
-from hydratune.config import hydra_guard
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.instantiate import build
 from hydratune.sweep.controller import print_summary
-from hydratune.sweep.plan import PLAN, Plan, common_config, read_plan
-from hydratune.sweep.report import page
+from hydratune.sweep.plan import Plan
+from hydratune.sweep.report import page, results, tables
+from hydratune.sweep.stored_plan import stored_sweep
 from hydratune.sweep.study import Study
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
+from hydratune.utils.console import watch
 from hydratune.utils.errors import KEY, ConfigError, Problem, similar
-from hydratune.utils.files import check_links
+from hydratune.utils.files import PLAN
+
+if TYPE_CHECKING:
+    from hydratune.utils.fitted_table import FittedTable
 
 _PLACE = Path("multirun")
 _USAGE = """usage: hydratune sweep plan KEY=VALUE ...
+       hydratune sweep status NAME [--watch]
        hydratune sweep report NAME
-       hydratune sweep finish NAME [--seeds 1,2,3] [--trial N] [KEY=VALUE ...]
+       hydratune sweep finish NAME [--seeds 4,5,6] [--trial N] [KEY=VALUE ...]
 
 plan    list the trials of hydratune -m KEY=VALUE ..., and validate them
+status  print the state of a sweep, also while it runs
 report  print the results of a sweep, and write its report
 finish  export the best trial as an experiment, retrain it, and test it
 
@@ -42,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         print(_USAGE)
         return 0
     if subcommand not in _VERBS:
-        otherwise = "use report, plan, or finish; start a sweep with `hydratune -m OVERRIDES`"
+        otherwise = "use plan, status, report, or finish; start a sweep with `hydratune -m OVERRIDES`"
         hint = similar("subcommand", subcommand, _VERBS, otherwise)
         raise ConfigError(Problem("sweep", f"unknown subcommand {subcommand!r} of {KEY}", hint))
     try:
@@ -57,11 +64,28 @@ def _report(arguments: Sequence[str]) -> int:
         prog="hydratune sweep report", description="Print the results of a sweep and write its report."
     )
     _add_name(parser)
-    plan, cfg = _opened(parser.parse_args(arguments).name)
+    plan, cfg = open_sweep(parser.parse_args(arguments).name)
     study = Study(plan, build(cfg.sweep))
     page.write(study)
     print_summary(study, cfg)
     return 0  # also if trials failed
+
+
+def _status(arguments: Sequence[str]) -> int:
+    """Print the table of a sweep that may be running; write nothing."""
+    parser = ArgumentParser(prog="hydratune sweep status", description="Print the state of a sweep.")
+    _add_name(parser)
+    parser.add_argument("--watch", action="store_true", help="update the table until the sweep ends or Ctrl-C")
+    args = parser.parse_args(arguments)
+    plan, cfg = open_sweep(args.name)
+    study = Study(plan, build(cfg.sweep))
+
+    def board() -> FittedTable:
+        rows = results.rows(plan, study.trials())
+        return tables.live(plan, rows, study.total(), study.options.workers)
+
+    watch(tables.console(), board, study.is_done if args.watch else None)
+    return 0
 
 
 def _plan(arguments: Sequence[str]) -> int:
@@ -86,27 +110,32 @@ def _finish(arguments: Sequence[str]) -> int:
         "--trial", type=int, metavar="N", help="number of the trial [default: the best by the first objective]"
     )
     parser.add_argument(
-        "--config-dir", type=Path, help="conf directory for the experiment [default: the sweep's, or my_conf]"
+        "--config-dir",
+        type=Path,
+        help="conf directory for the experiment [default: the sweep's, the project's, or my_conf]",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing experiment")
-    args = parser.parse_intermixed_args(arguments)
+    args = parser.parse_args(arguments)
     seeds = None if args.seeds is None else _seeds(args.seeds)
     config_dir = args.config_dir.absolute() if args.config_dir else None
-    plan, cfg = _opened(args.name)
+    plan, cfg = open_sweep(args.name)
     typed_keys = [text.lstrip("+").partition("=")[0] for text in args.overrides]
     if "seed" in typed_keys:  # a run's directory and the table are named after the seeds of --seeds
         value = next(text for text in args.overrides if text.lstrip("+").startswith("seed=")).partition("=")[2]
         raise ConfigError(Problem("seed", f"{KEY}={value} is not allowed here", f"use --seeds {value}"))
-    if plan.cwd != str(Path.cwd()) and (problems := [*hydra_guard.data_files(cfg, typed_keys)]):
-        raise ConfigError(*problems)
     return finish(plan, cfg, config_dir, seeds, args.trial, args.overrides, args.force)
 
 
-_VERBS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "plan": _plan, "finish": _finish}
+_VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "plan": _plan,
+    "status": _status,
+    "report": _report,
+    "finish": _finish,
+}
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help=f"sweep directory, or its name below {_PLACE}/")
+    parser.add_argument("name", metavar="NAME", help=f"sweep directory, or its name in {_PLACE}/")
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -117,19 +146,9 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _opened(name: str) -> tuple[Plan, DictConfig]:
-    """Return a sweep by its name, and the config that its trials have in common.
-
-    Raises:
-        ConfigError: A link leads out of its directory, or the stored overrides name a store elsewhere, in which tables
-            would be created.
-    """
-    plan = read_plan(_directory(name))
-    check_links(plan.directory)
-    cfg = common_config(plan)
-    if problems := [*hydra_guard.stores(cfg, (), plan.directory)]:
-        raise ConfigError(*problems)
-    return plan, cfg
+def open_sweep(name: str) -> tuple[Plan, DictConfig]:
+    """Return a sweep by its name, and the config that its trials have in common; see `stored_sweep`."""
+    return stored_sweep(_directory(name))
 
 
 def _directory(name: str) -> Path:
@@ -137,6 +156,6 @@ def _directory(name: str) -> Path:
         if (folder / PLAN).is_file():
             return folder
     sweep_names = [path.parent.name for path in _PLACE.glob(f"*/{PLAN}")]
-    otherwise = f"use the directory of a sweep, or its name below {_PLACE}/"
+    otherwise = f"pass a sweep directory, or its name in {_PLACE}/"
     hint = similar("sweep", Path(name).name, sweep_names, otherwise)
     raise ConfigError(Problem("NAME", f"no such sweep: {name!r}", hint))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from hydratune.cli.train import checked, train
-from hydratune.config import composition
+from hydratune.config import composition, trust
 from hydratune.config.instantiate import build
 from hydratune.config.rules import SEEDS
 from hydratune.sweep.export import Experiment, experiment, temporary_experiment
@@ -25,21 +24,20 @@ from hydratune.sweep.report import results, tables
 from hydratune.sweep.retraining import BEST
 from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
-from hydratune.training.results import split_metrics
+from hydratune.training.results import read_metrics, split_metrics
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem
-from hydratune.utils.files import METRICS, check_started_here
+from hydratune.utils.files import METRICS, check_started_here, is_inside
+from hydratune.utils.fitted_table import Column, FittedTable
+from hydratune.utils.formats import metric_name, number_text, ties_text
 from hydratune.utils.provenance import cli_path, redacted_overrides
 from hydratune.utils.stats import interval_text, mean_interval
 from hydratune.utils.yaml_files import read_overrides
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _CONF = "my_conf"
 _LOCK = ".finish.lock"  # in the sweep's directory
 _SPLITS = {"eval": "validation", "test": "test"}
 _SEED = "seed"  # key in the config
-_SCOPE = "this configuration over seeds, on these fixed sets; the validation set also selected it"
+_SCOPE = "validation scores are biased, because validation selected this configuration"
 
 
 @dataclass(frozen=True)
@@ -108,13 +106,13 @@ def finish(
             run.check()
         with temporary_experiment(exported, plan):
             _check_overrides(plan, exported, runs[0])
-        print(f"trial {row.number}  {row.name}  is now {os.path.relpath(exported.path)}")
+        print(f"trial {row.number}  {row.name}  exported to {os.path.relpath(exported.path)}")
         print(_selection(plan, row, rows))
         if selecting_seeds := sorted(used_seeds.intersection(run.seed for run in runs)):
             names = ", ".join(map(str, selecting_seeds))
             print(f"seed {names} also selected this trial, so its scores are biased; omit --seeds to use fresh seeds")
         print(f"run it   {shlex.join([cli_path(), *exported.flags, f'experiment={exported.name}'])}")
-        exit_code = _train_all(runs, exported)
+        exit_code = _train_all(plan, runs, exported)
         _tell(plan, runs)
     return exit_code
 
@@ -164,8 +162,8 @@ def _fresh_seeds(plan: Plan, used_seeds: set[int]) -> list[int]:
 
 def _selection(plan: Plan, row: results.TrialRow, rows: Sequence[results.TrialRow]) -> str:
     """Return a line with the score that selected a trial, labeled as such because it has a selection bias."""
-    values = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, row.values, strict=True))
-    return f"selected on validation, as the best of {len(results.ranked(plan, rows))} trials: {values}"
+    count, scores = len(results.ranked(plan, rows)), results.scores_text(plan, row)
+    return f"selected on validation, as the best of {count} trials: {scores}"
 
 
 def _alone(plan: Plan) -> Any:
@@ -183,13 +181,13 @@ def _conf(plan: Plan, conf: Path | None) -> Path:
     Raises:
         ConfigError: Another one is given, or the stored one is outside the current directory and was not typed.
     """
-    stored = plan.flags["config_dir"]
+    stored = plan.flags.config_dir
     if stored and conf and conf != Path(stored):
         text = f"{KEY} must be that of the sweep, {stored!r}, not {str(conf)!r}"
         raise ConfigError(Problem("--config-dir", text, f"omit {KEY}"))
     # sweep.json and links in the current directory may be someone else's.
-    folder = conf or Path(stored or _CONF).absolute()
-    if not conf and not (folder / "experiment").resolve().is_relative_to(Path.cwd().resolve()):
+    folder = conf or Path(stored or trust.config_dir() or _CONF).absolute()
+    if not conf and not is_inside(folder / "experiment", Path.cwd()):
         text = f"the experiment would be written outside the working directory, to {str(folder)!r}"
         hint = f"add {KEY} {shlex.quote(str(folder))} to allow it"
         raise ConfigError(Problem("--config-dir", text, hint))
@@ -214,20 +212,25 @@ def _check_overrides(plan: Plan, exported: Experiment, retraining: Retraining) -
     """Raise ConfigError with all errors of a retraining's config."""
     request = replace(plan.request, overrides=retraining.overrides, config_dir=exported.path.parents[1])
     with composition.composer(request):
-        checked(request)
+        checked(request, is_own_project=_origin(plan) is None)
 
 
-def _train_all(runs: Sequence[Retraining], exported: Experiment) -> int:
+def _origin(plan: Plan) -> str | None:
+    """Return the directory in which someone else started the sweep; None if the user started it, here."""
+    return None if plan.cwd == str(Path.cwd()) else plan.cwd
+
+
+def _train_all(plan: Plan, runs: Sequence[Retraining], exported: Experiment) -> int:
     """Train one run after the other, each of which may fail without ending the others; return the exit code."""
     try:
-        codes = [_train(run, exported) for run in runs]
+        codes = [_train(run, exported, _origin(plan)) for run in runs]
     except (KeyboardInterrupt, SystemExit):
         print("\nfinished runs are kept; resume with the same command", file=sys.stderr)
         raise
     return FAILED if any(codes) else 0
 
 
-def _train(run: Retraining, exported: Experiment) -> int:
+def _train(run: Retraining, exported: Experiment, origin: str | None) -> int:
     """Train and test a run unless it is finished; resume it if it was interrupted."""
     directory = os.path.relpath(run.directory)
     if run.is_finished:
@@ -237,17 +240,15 @@ def _train(run: Retraining, exported: Experiment) -> int:
     arguments = [*exported.flags, *run.overrides]
     try:
         if run.directory.exists():
-            return train(arguments, run.directory)
-        return train([*arguments, f"hydra.run.dir={composition.quoted(run.directory)}"])
+            return train(arguments, run.directory, origin=origin)
+        return train([*arguments, f"hydra.run.dir={composition.quoted(run.directory)}"], origin=origin)
     finally:
         reset_accelerate()  # this also frees the model's memory for the next run
 
 
 def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
     """Print the scores of all finished retrainings, and the best of them on validation."""
-    metrics_by_run = {
-        run: json.loads((run.directory / METRICS).read_text(encoding="utf-8")) for run in runs if run.is_finished
-    }
+    metrics_by_run = {run: read_metrics(run.directory, *plan.objectives) for run in runs if run.is_finished}
     if not metrics_by_run:
         return
     console = tables.console()
@@ -255,29 +256,28 @@ def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
     name, direction = next(iter(plan.objectives.items()))
     select = max if direction == "maximize" else min
     best_run = select(metrics_by_run, key=lambda run: metrics_by_run[run][name])
-    console.print(f"best on validation: seed {best_run.seed}, {name} {metrics_by_run[best_run][name]:.4f}")
+    best = metrics_by_run[best_run][name]
+    ties = ties_text((metrics[name] for metrics in metrics_by_run.values()), best)
+    console.print(f"best on validation: seed {best_run.seed}, {metric_name(name)} {number_text(best)}{ties}")
     console.print(f"files    {os.path.relpath(best_run.directory)}")
 
 
-def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> Table:
+def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> FittedTable:
     """Return a table with one row per metric: the value with each seed and, for several seeds, the mean.
 
     From three seeds on, the row also has the interval of the mean.
     """
-    from rich.table import Column, Table
-
-    has_several_seeds = len(by_seed) > 1
-    means = ("mean", "95 % interval") if has_several_seeds else ()
-    table = Table(Column(no_wrap=True), *(f"seed {seed}" for seed in by_seed), *means)
-    table.caption, table.caption_justify = _SCOPE, "left"
+    names, cells = list[str](), list[list[str]]()
     for prefix, split in _SPLITS.items():
         scores_by_run = [split_metrics(metrics, prefix) for metrics in by_seed.values()]
         rows = next(iter(by_seed.values())).get(f"{prefix}_samples")
         for name in scores_by_run[0]:
             values = [float(scores[name]) for scores in scores_by_run]
-            cells = [f"{value:.4f}" for value in values]
-            if has_several_seeds:
-                mean = mean_interval(values, results.scale(plan, name, rows))
-                cells += [f"{mean.value:.4f}", interval_text(values, mean)]
-            table.add_row(f"{split} {name}" + " (selected on)" * (prefix == "eval"), *cells)
-    return table
+            mean = mean_interval(values, results.scale(plan, name, rows))
+            names.append(f"{split} {name}")
+            cells.append([*map(number_text, values), number_text(mean.value), interval_text(values, mean)])
+    headers = [*(f"seed {seed}" for seed in by_seed), *(("mean", "95% interval or range") if len(by_seed) > 1 else ())]
+    ranks = [*([2] * len(by_seed)), 1, 1]
+    by_header = zip(headers, zip(*cells, strict=True), ranks, strict=False)
+    columns = [Column(header, column, rank, is_number=True) for header, column, rank in by_header]
+    return FittedTable([Column("", names, 0), *columns], caption=_SCOPE)

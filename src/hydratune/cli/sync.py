@@ -1,4 +1,4 @@
-"""`hydratune sync RUN...`: upload pending records of runs to MLflow, e.g. after its server was down."""
+"""Upload pending records of runs to MLflow, e.g. after its server was down."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from hydratune.cli.run_argument import RUN_FORMS
 from hydratune.config import servers
 from hydratune.tracking import client
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import LOCK, Journal, journals, not_tracked
+from hydratune.tracking.run_lookup import RunLookup
 from hydratune.tracking.uploader import format_error, upload_pending
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, Problem
@@ -23,12 +25,14 @@ from hydratune.utils.secret_formats import MASK
 def main(arguments: Sequence[str]) -> int:
     """Upload each run's journal and print the result; return 1 if a store did not take all of it."""
     parser = ArgumentParser(prog="hydratune sync", description=__doc__)
-    parser.add_argument("run", nargs="+", metavar="RUN", type=Path, help="run directory or sweep directory")
+    parser.add_argument("run", nargs="+", metavar="RUN", help=f"{RUN_FORMS}, or a sweep")
     parser.add_argument("--uri", help="MLflow store [default: the store of the run]")
     args = parser.parse_args(arguments)
-    for directory in args.run:
+    lookup = RunLookup()  # --uri is where to upload the records to, also of a run that is not there yet
+    directories = [lookup.directory(text, allows_several=True) for text in args.run]
+    for directory in directories:
         check_links(directory)
-    journals_of = {directory: journals(directory.absolute()) for directory in args.run}
+    journals_of = {directory: journals(directory.absolute()) for directory in directories}
     problems = [
         problem for directory in journals_of for problem in _problems(directory, journals_of[directory], args.uri)
     ]

@@ -9,29 +9,32 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
-from hydratune.cli.hydra_main import RunFailedError, run_hydra
+from hydratune.cli.hydra_main import RunFailedError, print_config, run_composed, run_hydra, run_sweep
 from hydratune.cli.run_summary import oom_hint, show
-from hydratune.config import checked_loader, composition, hydra_guard
+from hydratune.cli.train_options import parse_overrides, print_options
+from hydratune.config import composition, hydra_guard, trust, user_settings
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
 from hydratune.config.validate import check_config
 from hydratune.models.base import Checkpoint
-from hydratune.sweep.controller import NoProgressError, launcher_overrides, print_summary, show_plan
-from hydratune.sweep.plan import Plan, checked_job, make_plan, write_plan
+from hydratune.sweep.controller import NoProgressError, print_summary, show_plan
+from hydratune.sweep.plan import Plan, checked_job, make_plan
 from hydratune.sweep.retraining import row_check
+from hydratune.sweep.stored_plan import write_plan
 from hydratune.sweep.study import Study
 from hydratune.training.job import hydra_job
 from hydratune.training.launch import is_distributed, launch, machines, other_machine, resume_command, run_directory
@@ -39,8 +42,8 @@ from hydratune.training.preflight import preflight
 from hydratune.training.resume import check_seed
 from hydratune.training.run import run
 from hydratune.utils import signals, slurm, watchdog
-from hydratune.utils.arguments import DRY_RUN, parse_overrides, print_options
-from hydratune.utils.errors import FAILED, KEY, ConfigError, MachineLostError, Problem
+from hydratune.utils.arguments import DRY_RUN
+from hydratune.utils.errors import FAILED, KEY, ConfigError, MachineLostError, NotFiniteError, Problem
 from hydratune.utils.files import (
     CHECKPOINTS,
     METRICS,
@@ -51,6 +54,7 @@ from hydratune.utils.files import (
     numbered_directories,
     try_lock,
 )
+from hydratune.utils.logs import apply_verbosity
 from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.yaml_files import read_hydra_node, read_overrides
@@ -64,20 +68,23 @@ _MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra accepts
 def train(
     arguments: Sequence[str],
     continued: Path | None = None,
-    stored: Collection[str] = (),
+    stored: int = 0,
     *,
-    is_own_project: bool = True,
+    origin: str | None = None,
 ) -> int:
     """Run one job, or several with `-m`, and return the exit code.
 
     Args:
         arguments: Command-line arguments.
         continued: Directory of a run to resume.
-        stored: Overrides among the arguments that the run has stored, so that the user has not typed them.
-        is_own_project: Whether that run was started in this directory, so that its data files are the user's choice.
+        stored: Number of overrides, at the start of the arguments, that the run has stored.
+        origin: Directory in which someone else started the run, or the sweep that the run retrains a trial of; None if
+            the user did, so that its data files are their choice.
     """
+    if not continued:
+        arguments = with_project_configs(arguments)
     flags = parse_overrides(arguments)
-    request, dry_run = _request(flags), flags.dry_run
+    request, dry_run = replace(make_request(flags), stored=stored), flags.dry_run
     rest = [argument for argument in arguments if argument not in (*flags.overrides, *DRY_RUN)]
     if flags.shell_completion:
         return run_hydra([*rest, *flags.overrides])
@@ -85,23 +92,23 @@ def train(
         if flags.hydra_help:
             print_options()
             return 0
-        if flags.help or flags.info or flags.cfg:
-            _check_shown(request)
         if flags.help or flags.info:
+            _check_shown(request)
             return run_hydra([*rest, *flags.overrides])
-        if flags.multirun and not flags.cfg:
+        if flags.multirun:
             return _sweep(request, rest, dry_run)
         with composition.composer(request):
-            overrides = composition.force_add(request)
-            cfg = None if flags.cfg else checked(request, stored, is_own_project=is_own_project)
+            if flags.cfg:
+                print_config(_shown(request), flags)
+                return 0
+            cfg = checked(request, is_own_project=origin is None)
+            loader = GlobalHydra.instance().config_loader()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(compose_error(error)) from error
-    if cfg is None:
-        return run_hydra([*rest, *overrides])
     if continued:
         check_seed(cfg, continued)
     if dry_run:
-        print(f"one run; no errors found\n{preflight([cfg], dry_run)}")
+        print(f"one run; no errors found\n{preflight([cfg], dry_run, reads_rows=True)}")
         return 0
     n_machines, number = machines(cfg)
     target = Path(cfg.hydra.run.dir).absolute()
@@ -121,9 +128,12 @@ def train(
     except OSError as error:
         raise _unwritable("hydra.run.dir", run_dir, error) from error
     with _alone(directory), nullcontext() if continued else _undone(directory, new_parents):
-        job = [f"hydra.job.id={job_id}"] if (job_id := slurm.job_id()) else []  # .hydra/hydra.yaml records it
-        arguments = [*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}", *job]
-        return run_hydra(arguments, job=partial(_job, checked=cfg, checkpoint=checkpoint))
+        settings = {"hydra.run.dir": str(directory)}
+        if origin:  # stays someone else's run, whose files were not the user's choice
+            settings["hydra.runtime.cwd"] = origin
+        if job_id := slurm.job_id():
+            settings["hydra.job.id"] = job_id  # .hydra/hydra.yaml records it
+        return run_composed(cfg, loader, settings, partial(run_job, checkpoint=checkpoint))
 
 
 def _previous(cfg: DictConfig, target: Path, request: Request, machines: int) -> Path | None:
@@ -210,16 +220,17 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
     """Train every configuration of a sweep that is not trained yet, or print the plan in a dry run."""
     plan, cfg = make_plan(request)
     with composition.composer(request):
-        keys = [override.key_or_group for override in request.parsed]
+        keys = request.typed_keys
+        loader = GlobalHydra.instance().config_loader()
     places = (hydra_guard.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
     if problems := [
         *itertools.chain(*places),
         *hydra_guard.result_links(),
-        *hydra_guard.stores(cfg, keys),
-        *hydra_guard.ray_address(cfg.hydra, keys),
+        *user_settings.stores(cfg, keys),
+        *user_settings.ray_address(cfg.hydra, keys),
     ]:
         raise ConfigError(*problems)
-    report = preflight(_corners(plan, keys), dry_run)
+    report = preflight(_corners(plan), dry_run, reads_rows=dry_run)
     if dry_run:
         show_plan(plan, cfg)
         print(report)
@@ -231,10 +242,10 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
     except OSError as error:
         raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
     Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
-    name, sweep_dir = f"++sweep.name={plan.name}", f"hydra.sweep.dir={composition.quoted(plan.directory)}"
+    code = 0
     try:
         with watchdog.paused(), _undone(plan.directory, new_parents) if is_new else nullcontext():  # workers save
-            code = run_hydra([*flags, *plan.overrides, *launcher_overrides(cfg), name, sweep_dir], is_sweep=True)
+            run_sweep(cfg, loader, {"hydra.sweep.dir": str(plan.directory)})
     except NoProgressError as error:
         print_error(str(error))
         code = FAILED
@@ -245,7 +256,7 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
     return code or print_summary(Study(plan, build(cfg.sweep)), cfg)
 
 
-def _corners(plan: Plan, typed: Collection[str]) -> Iterator[DictConfig]:
+def _corners(plan: Plan) -> Iterator[DictConfig]:
     """Yield configs that together contain each choice, and both ends of each range, at least once.
 
     Raises:
@@ -253,10 +264,7 @@ def _corners(plan: Plan, typed: Collection[str]) -> Iterator[DictConfig]:
     """
     for point in plan.space.corners():
         with composition.composer(plan.request):
-            cfg = checked_job(plan.request, plan.job(point, plan.replicates[0]))
-            if problems := [*hydra_guard.stores(cfg, typed), *hydra_guard.sending(cfg, typed)]:
-                raise ConfigError(*problems)
-            yield cfg
+            yield checked_job(plan, plan.job(point, plan.replicates[0]))
 
 
 def _missing_parents(path: Path) -> list[Path]:
@@ -269,7 +277,13 @@ def _unwritable(key: str, path: Path, error: OSError) -> ConfigError:
     return ConfigError(Problem(key, text, f"set {KEY} to a writable directory"))
 
 
-def _request(flags: Namespace) -> Request:
+def with_project_configs(arguments: Sequence[str]) -> list[str]:
+    """Return command-line arguments with the flag for the project's own configs, unless they have it."""
+    folder = None if parse_overrides(arguments).config_dir else trust.config_dir()
+    return [*arguments, *(["--config-dir", str(folder)] if folder else [])]
+
+
+def make_request(flags: Namespace) -> Request:
     """Return the request that the flags describe; raise ConfigError for unsupported flags."""
     problems = []
     if flags.experimental_rerun:
@@ -296,14 +310,26 @@ def _request(flags: Namespace) -> Request:
 def _check_shown(request: Request) -> None:
     """Raise ConfigError for settings that could run code even when the config is only printed."""
     with composition.composer(request):
-        pairs = zip(request.parsed, composition.force_add(request), strict=True)
-        cfg = composition.compose_config(request, [arg for override, arg in pairs if not override.is_sweep_override()])
+        _shown(request)
+
+
+def _shown(request: Request) -> DictConfig:
+    """Return the config to print, which may be incomplete or wrong; raise ConfigError if it could run code."""
+    if problems := [*composition.check_single(request)]:
+        raise ConfigError(*problems)
+    cfg = composition.compose_config(request, composition.force_add(request))
     if problems := [*hydra_guard.check_hydra_node(cfg.hydra)]:
         raise ConfigError(*problems)
+    return cfg
 
 
-def checked(request: Request, stored: Collection[str] = (), *, is_own_project: bool = True) -> DictConfig:
-    """Return the config of a run after all checks; see `train` for the arguments."""
+def checked(request: Request, *, is_own_project: bool = True) -> DictConfig:
+    """Return the config of a run after all checks.
+
+    Args:
+        request: The command.
+        is_own_project: Whether the user chose the data files, also if they did not type them now.
+    """
     wrong = list(composition.check_choices(request))
     problems = [problem for _, problem in wrong]
     problems += [*composition.check_single(request), *hydra_guard.result_links()]
@@ -319,22 +345,20 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
             problems += [problem for problem in error.problems if not problem.key.startswith(unreliable)]
         else:  # the directory's name contains valid values only
             problems += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
-            typed_keys = [override.key_or_group for override in request.parsed if override.input_line not in stored]
-            problems += hydra_guard.stores(cfg, typed_keys)
-            trusted_keys = [override.key_or_group for override in request.parsed] if is_own_project else typed_keys
-            problems += hydra_guard.sending(cfg, trusted_keys)
+            typed_keys = request.typed_keys
+            trusted_keys = replace(request, stored=0).typed_keys if is_own_project else typed_keys
+            problems += user_settings.problems(cfg, typed_keys, trusted_keys)
             if not is_own_project:
-                problems += hydra_guard.data_files(cfg, typed_keys)
-                hydra_guard.restrict_images(typed_keys)
+                problems += user_settings.data_files(cfg, typed_keys)
+                user_settings.restrict_images(typed_keys)
     if problems := problems or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*problems)
     return configs[0]
 
 
-def _job(cfg: DictConfig, checked: DictConfig, checkpoint: Checkpoint | None) -> None:
-    """Run one job inside Hydra, which has composed the checked config again."""
-    composition.register_resolvers()
-    checked_loader.check_unchanged(cfg, checked)
+def run_job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
+    """Run one job inside Hydra."""
+    apply_verbosity()
     job = hydra_job()
     job = replace(job, check_rows=row_check(job.directory), checkpoint=checkpoint)
     directory = os.path.relpath(run_directory(cfg, job.directory))
@@ -344,11 +368,14 @@ def _job(cfg: DictConfig, checked: DictConfig, checkpoint: Checkpoint | None) ->
     except ConfigError:
         raise
     except (KeyboardInterrupt, SystemExit):
-        log.warning("resume with: %s", resume_command(cfg, job.directory))
+        print_line(f"resume with: {resume_command(cfg, job.directory)}")
         raise
+    except NotFiniteError as error:
+        log.error("\n  hint: ".join([error.problem.message, *error.problem.hints]))
+        raise RunFailedError from error
     except MachineLostError as error:
         log.error("%s", error)
-        log.warning("resume with: %s", resume_command(cfg, job.directory))
+        print_line(f"resume with: {resume_command(cfg, job.directory)}")
         raise RunFailedError from error
     except Exception as error:
         signals.raise_pending()  # a library raised an error after the signal
@@ -356,8 +383,8 @@ def _job(cfg: DictConfig, checked: DictConfig, checkpoint: Checkpoint | None) ->
         if hint := oom_hint(error, job.directory):
             log.error("%s", hint)
         if job.directory.exists():
-            log.warning("resume with: %s", resume_command(cfg, job.directory))
+            print_line(f"resume with: {resume_command(cfg, job.directory)}")
         raise RunFailedError from error
-    show(result)
+    show(result, cfg)
     if not (result.pushed and result.tracked):
         raise RunFailedError

@@ -1,4 +1,4 @@
-"""`hydratune ui [RUN]`: start the MLflow UI on the store of a run, a sweep, or this directory."""
+"""Start the MLflow UI for the store of a run, of a sweep, or of this directory."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ import errno
 import ipaddress
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import webbrowser
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from hydratune.cli.open_browser import has_display
+from hydratune.cli.run_argument import RUN_FORMS
 from hydratune.tracking import delivery
-from hydratune.tracking.client import existing, typed_uri
+from hydratune.tracking.client import check_locations, existing, sqlite_path, typed_uri
+from hydratune.tracking.experiment_note import write_experiment_note
 from hydratune.tracking.journal import not_tracked
 from hydratune.tracking.mlflow import Mlflow
-from hydratune.tracking.runs_view import TRAINING, runs_page, sweep_page
+from hydratune.tracking.run_lookup import RunLookup
+from hydratune.tracking.runs_view import TRAINING, charts_page, runs_page, sweep_page
 from hydratune.utils import process
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 from hydratune.utils.provenance import redact
+from hydratune.utils.secret_names import is_secret_variable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
+_WEBHOOKS = "MLFLOW_WEBHOOK_ALLOWED_SCHEMES"
+_PROVIDERS = "MLFLOW_GATEWAY_ALLOWED_PROVIDERS"
 # Environment variables with the credentials of MLflow's client.
 _CREDENTIALS = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
@@ -37,48 +47,96 @@ _PORT_HINTS = {errno.EADDRINUSE: "use another port, e.g. --port 5001", errno.EAC
 def main(arguments: Sequence[str]) -> None:
     """Print the page's address and, for a local store, become the MLflow server, which Ctrl-C ends."""
     parser = ArgumentParser(prog="hydratune ui", description=__doc__)
-    run_help = "run directory or sweep directory [default: the store of this directory]"
-    parser.add_argument("run", nargs="?", type=Path, help=run_help)
+    run_help = f"{RUN_FORMS}, or a sweep [default: the store of this directory]"
+    parser.add_argument("run", metavar="RUN", nargs="?", help=run_help)
     parser.add_argument("--uri", help=f"MLflow store [default: {Mlflow.uri}]")
     parser.add_argument("--port", type=int, default=5000, help="port [default: %(default)s]")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to [default: %(default)s]")
     parser.add_argument(
         "--allowed-hosts", metavar="HOST:PORT,...", help="host names that the server accepts in requests"
     )
-    authentication_help = "allow an address that other machines reach; anyone there can change and delete runs"
+    authentication_help = "allow an address that other machines can reach; their users can change and delete runs"
+    parser.add_argument("--study", action="store_true", help="open the study of a sweep in optuna-dashboard instead")
+    parser.add_argument("--no-browser", action="store_true", help="print the URL of the page without opening it")
     parser.add_argument("--without-authentication", action="store_true", help=authentication_help)
     args = parser.parse_args(arguments)
     _check_host(args.host, args.without_authentication)
-    run_pointers = pointers(args.run) if args.run else [{"uri": args.uri or Mlflow.uri}]
+    if args.study:
+        _serve_study(args.run, args.host, args.port, opens=not args.no_browser and has_display())
+        return
+    directory = RunLookup(args.uri).directory(args.run, allows_several=True) if args.run else None
+    run_pointers = pointers(directory) if directory else [{"uri": args.uri or Mlflow.uri}]
     pointer = run_pointers[0]
-    uri = pointer["uri"] if args.run else typed_uri(pointer["uri"])
+    uri = pointer["uri"] if directory else typed_uri(pointer["uri"])
     remote = uri.startswith("http")
     if not remote:
-        _check_port(args.host, args.port)
+        check_port(args.host, args.port)
     base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(args.host)}:{args.port}"
     stop = "" if remote else "   (Ctrl-C to stop)"
     client = existing(uri, "--uri", "train a run first, or name a run directory")
+    if path := sqlite_path(uri):
+        check_locations(path)
     for run in process.mark_dead_runs_killed(client):
         print(f"{run.info.run_name}: its process is gone; marked as KILLED", flush=True)
-    print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
-    if len(run_pointers) > 1:
-        if sweep := delivery.pointer(args.run):
-            print(
-                f"the sweep: {base}/#/experiments/{sweep['experiment_id']}/runs/{sweep['run_id']}?{TRAINING}",
-                flush=True,
-            )
-            page = sweep_page(client, sweep["experiment_id"], sweep["run_id"])
-            print(f"the {len(run_pointers)} runs side by side: {base}{page}", flush=True)
-    elif "run_id" in pointer:
-        page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}"
-        print(f"the run: {base}{page}", flush=True)
+    pages = dict(_pages(client, run_pointers, directory))
+    for name, page in pages.items():
+        print(f"{name}: {base}{page}{stop}", flush=True)
+        stop = ""
+    address = base + [*pages.values()][-1]  # the most specific page
+    opens = not args.no_browser and has_display()
+    if remote and opens:
+        webbrowser.open(address)
     if not remote:
         if not _is_loopback(args.host):
             print(
                 f"warning: no authentication: anyone who can reach {base} can read and delete every run",
                 file=sys.stderr,
             )
-        _become_server(uri, args.host, args.port, args.allowed_hosts)
+        if opens:
+            _open_later(args.host, args.port, address)
+        become_server(uri, args.host, args.port, args.allowed_hosts)
+
+
+def _pages(
+    client: MlflowClient, run_pointers: Sequence[Mapping[str, str]], directory: Path | None
+) -> Iterator[tuple[str, str]]:
+    """Yield name and path of the pages to print, the most specific one last."""
+    pointer = run_pointers[0]
+    runs = _page(client, pointer.get("experiment_id"))
+    yield "MLflow", runs
+    if "viewStateShareKey" in runs:
+        yield "charts", charts_page(runs)
+    if len(run_pointers) > 1 and directory:
+        if sweep := delivery.pointer(directory):
+            experiment_id, run_id = sweep["experiment_id"], sweep["run_id"]
+            yield "the sweep", f"/#/experiments/{experiment_id}/runs/{run_id}?{TRAINING}"
+            yield f"the {len(run_pointers)} runs side by side", sweep_page(client, experiment_id, run_id)
+    elif "run_id" in pointer:
+        yield "the run", f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}"
+
+
+def _serve_study(name: str | None, host: str, port: int, opens: bool) -> None:
+    """Serve the study of a sweep until Ctrl-C."""
+    from hydratune.cli.study_server import serve_study
+    from hydratune.cli.sweep import open_sweep
+
+    if name is None:
+        raise ConfigError(Problem("RUN", "--study needs a sweep", "name the directory of a sweep"))
+    plan, cfg = open_sweep(name)
+    check_port(host, port)
+    address = f"http://{_named(host)}:{port}"
+    print(f"study: {address}   (Ctrl-C to stop)", flush=True)
+    if opens:
+        _open_later(host, port, address)
+    with suppress(KeyboardInterrupt):
+        serve_study(plan, cfg, host, port)
+
+
+def _open_later(host: str, port: int, address: str) -> None:
+    """Start a process that opens the browser once the server answers, since this process becomes the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+    command = [sys.executable, "-P", "-m", "hydratune.cli.open_browser", host, str(port), address]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _page(client: MlflowClient, experiment_id: str | None) -> str:
@@ -92,6 +150,7 @@ def _page(client: MlflowClient, experiment_id: str | None) -> str:
         if len(experiment_ids) != 1:
             return "/#/experiments"
         (experiment_id,) = experiment_ids
+    write_experiment_note(client, experiment_id)
     return runs_page(client, experiment_id)
 
 
@@ -108,7 +167,7 @@ def _check_host(host: str, allowed: bool) -> None:
         raise ConfigError(Problem("--host", text, f"{tunnel}\nadd --without-authentication to allow it"))
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
     """Raise ConfigError if the server could not listen: its own error is between its log messages, and it exits with 0.
 
     The printed address would also be that of another program.
@@ -159,9 +218,15 @@ def _named(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn:
-    for name in _CREDENTIALS:  # for clients only: the server would send them to the artifact stores of runs
-        os.environ.pop(name, None)
+def become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn:
+    """Replace this process by MLflow's server, whose environment has no credentials of clients.
+
+    A store can name artifact stores and models of someone else, to which the server would send them. For a SQLite
+    store, the server needs no secrets at all.
+    """
+    for name in [*os.environ]:
+        if name in _CREDENTIALS or (sqlite_path(uri) and is_secret_variable(name)):
+            del os.environ[name]
     os.environ.update(server_environment(uri))
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *server_arguments(host, port, hosts)])  # noqa: S606
 
@@ -172,6 +237,9 @@ def server_environment(uri: str) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # A store can name servers to notify of changes, and models to call, and it may be someone else's.
+        _PROVIDERS: os.environ.get(_PROVIDERS, "none"),
+        _WEBHOOKS: os.environ.get(_WEBHOOKS, "none"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of ten
         "NETRC": os.devnull,  # a run can name an artifact store of someone else, to which clients send its entries
         "MLFLOW_UVICORN_OPTS": f"--app-dir {os.devnull}",  # else it imports modules of the current directory
@@ -192,7 +260,7 @@ def pointers(directory: Path) -> list[dict[str, str]]:
     Raises:
         ConfigError: None of the runs is in a store.
     """
-    run_dirs = [*directory.glob("*/"), *directory.glob("*/seed=*/")]
+    run_dirs = [*directory.glob("*/"), *directory.glob("*/*=*/")]
     for folders in (sorted(run_dirs, key=lambda path: (len(str(path)), str(path))), [directory]):
         if run_pointers := [pointer for folder in folders if (pointer := delivery.checked_pointer(folder))]:
             return run_pointers

@@ -84,7 +84,8 @@ def how_to_allow(name: str) -> str:
         return "if you trust the list in pyproject.toml, run `hydratune trust`"
     names = ",".join([*filter(None, [os.environ.get(VARIABLE)]), name])
     command = f"export {VARIABLE}={shlex.quote(names)}"
-    return f"if you trust it, run `{command}`, or list it in pyproject.toml under [tool.hydratune] allow"
+    listed = "list it in pyproject.toml under [tool.hydratune] allow and run `hydratune trust`"
+    return f"if you trust it, run `{command}`, or {listed}"
 
 
 def check_target(path: Any, key: str) -> Problem | None:

@@ -37,6 +37,29 @@ _NAMES = {
 }
 
 
+_JSON_TYPES = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "None": "null",
+    **dict.fromkeys(("list", "tuple", "Sequence"), "array"),
+    **dict.fromkeys(("dict", "Mapping"), "object"),
+}
+
+
+def json_schema(parameter: Parameter) -> dict[str, Any]:
+    """Return the JSON Schema of the values that `type_error` accepts; empty if the type is unknown."""
+    alternatives = list(_alternatives(parameter.annotation, parameter.module))
+    if any(alternative.accepts is None for alternative in alternatives):
+        return {}
+    values = [choice for alternative in alternatives for choice in alternative.choices]
+    types = dict.fromkeys(alternative.json_type for alternative in alternatives if alternative.json_type)
+    schemas: list[dict[str, Any]] = [{"type": name} for name in types]
+    schemas += [{"enum": values}] if values else []
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
 def type_error(parameter: Parameter, value: Any) -> str | None:
     """Return the type that `parameter` accepts; None if it accepts `value` or if its type is unknown."""
     alternatives = list(_alternatives(parameter.annotation, parameter.module))
@@ -63,6 +86,7 @@ class _Alternative(NamedTuple):
     accepts: Callable[[Any], bool] | None
     is_enum: bool = False
     choices: tuple[Any, ...] = ()
+    json_type: str = ""
 
 
 _NULL = _Alternative("null", _CHECKS["None"], choices=(None,))
@@ -97,10 +121,14 @@ def _flatten(node: ast.expr | None, module: Module) -> Iterator[_Alternative]:
     elif base == "Literal":
         yield _choice([a.value for a in arguments if isinstance(a, ast.Constant)])
     elif base in _CHECKS:
-        yield _NULL if base == "None" else _Alternative(_NAMES.get(base, f"a {base}"), _CHECKS[base])
+        yield _NULL if base == "None" else _plain(base)
     else:
         values = _enum_values(module, text)
         yield _choice(values, is_enum=True) if values else _Alternative(text, None)
+
+
+def _plain(base: str) -> _Alternative:
+    return _Alternative(_NAMES.get(base, f"a {base}"), _CHECKS[base], json_type=_JSON_TYPES[base])
 
 
 def _arguments(node: ast.expr | None) -> list[ast.expr]:

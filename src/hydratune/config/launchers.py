@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -118,24 +119,49 @@ _RAY: dict[str, Check] = {
     "ray.remote.resources": _amounts,
     **dict.fromkeys(("ray.remote.accelerator_type", "ray.remote.scheduling_strategy"), _label),
 }
-# Launcher class -> its settings, except for the folders below, which `_folder` checks.
-_SETTINGS: dict[str, dict[str, Check]] = {
-    "BasicLauncher": {},
-    "JoblibLauncher": _JOBLIB,
-    "LocalLauncher": _SUBMITIT,
-    "SlurmLauncher": _SLURM,
-    "RayLauncher": _RAY,
-}
-# Launcher class -> its option of the group hydra/launcher.
-_OPTIONS = {
-    "JoblibLauncher": "joblib",
-    "LocalLauncher": "submitit_local",
-    "SlurmLauncher": "submitit_slurm",
-    "RayLauncher": "ray",
+
+
+class LauncherKind(StrEnum):
+    """Launchers of Hydra that are on the allow-list, by the name of their class."""
+
+    BASIC = "BasicLauncher"
+    JOBLIB = "JoblibLauncher"
+    SUBMITIT_LOCAL = "LocalLauncher"
+    SUBMITIT_SLURM = "SlurmLauncher"
+    RAY = "RayLauncher"
+
+    @property
+    def option(self) -> str:
+        """Its option of the group hydra/launcher."""
+        return self.name.lower()
+
+
+# The settings of each launcher, except for the folders below, which `_folder` checks.
+_SETTINGS: dict[LauncherKind, dict[str, Check]] = {
+    LauncherKind.BASIC: {},
+    LauncherKind.JOBLIB: _JOBLIB,
+    LauncherKind.SUBMITIT_LOCAL: _SUBMITIT,
+    LauncherKind.SUBMITIT_SLURM: _SLURM,
+    LauncherKind.RAY: _RAY,
 }
 # Settings of any launcher for commands and for the address of a cluster. `hydra_guard` checks them.
 _ELSEWHERE = ("additional_parameters", "setup", "ray.init.address", "ray.init.runtime_env")
-_FOLDERS = {"JoblibLauncher": "temp_folder", "LocalLauncher": "submitit_folder", "SlurmLauncher": "submitit_folder"}
+_FOLDERS = {
+    LauncherKind.JOBLIB: "temp_folder",
+    LauncherKind.SUBMITIT_LOCAL: "submitit_folder",
+    LauncherKind.SUBMITIT_SLURM: "submitit_folder",
+}
+
+
+def launcher_kind(launcher: Mapping[Any, Any]) -> LauncherKind | None:
+    """Return which launcher a node `hydra.launcher` describes; None if its class is not on the allow-list.
+
+    Example:
+        >>> launcher_kind({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}).option
+        'joblib'
+    """
+    name = str(launcher.get("_target_")).rpartition(".")[2]
+    return LauncherKind(name) if name in {*LauncherKind} else None
 
 
 def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
@@ -148,10 +174,10 @@ def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
     if not isinstance(launcher, Mapping):
         yield invalid_value(_KEY, "a mapping", display_value(launcher), "choose an option: hydra/launcher=joblib")
         return
-    name = str(launcher.get("_target_")).rpartition(".")[2]
-    if name not in _SETTINGS:  # its class is not on the allow-list
+    kind = launcher_kind(launcher)
+    if kind is None:
         return
-    settings, folder = _SETTINGS[name], _FOLDERS.get(name)
+    settings, folder = _SETTINGS[kind], _FOLDERS.get(kind)
     for key, value in _flat(launcher, set(settings)):
         full_key = f"{_KEY}.{key}"
         exempt = (*allowlist.user_allowlist(), *(f"{_KEY}.{name}" for name in ("_target_", *_ELSEWHERE)))
@@ -161,7 +187,7 @@ def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
             yield from _folder(full_key, str(value), sweep_directory)
         elif key not in settings:
             hint = similar("setting", key, settings, suggest_launcher(full_key), f"{_KEY}.")
-            yield Problem(full_key, f"{KEY} is not a setting of {name}", hint)
+            yield Problem(full_key, f"{KEY} is not a setting of {kind}", hint)
         elif not settings[key](value):
             yield invalid_value(full_key, _REQUIREMENTS[settings[key]], display_value(value))
 
@@ -171,7 +197,7 @@ def suggest_launcher(full_key: str) -> str:
     key = full_key.removeprefix(f"{_KEY}.")
     if key == full_key:
         return ""
-    if overrides := [f"hydra/launcher={_OPTIONS[name]}" for name, settings in _SETTINGS.items() if key in settings]:
+    if overrides := [f"hydra/launcher={kind.option}" for kind, settings in _SETTINGS.items() if key in settings]:
         return f"choose its launcher: {join_or(overrides)}"
     close = nearest(key, {setting for settings in _SETTINGS.values() for setting in settings})
     return f"a similar setting exists: {_KEY}.{close}" if close else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hydratune.config.optimization import check_optimization
 from hydratune.utils.errors import KEY, Problem, display_value, invalid_value
 from hydratune.utils.provenance import has_literal_secret
 
@@ -43,7 +44,7 @@ REFUSED = {
         "use hardware.precision=bf16, which also evaluates in bf16",
     ),
     "deepspeed": (
-        "its checkpoints are pickles, and its config says where files are written",
+        "its checkpoints are pickle files, and its config can set paths to write to",
         "use hardware=fsdp, which also shards the model across GPUs",
     ),
     "enable_jit_checkpoint": (
@@ -54,13 +55,17 @@ REFUSED = {
         "it rounds the parameters that the run saves",
         "use hardware.precision=fp16, which also evaluates in fp16",
     ),
+    "generation_config": (
+        "it reads a file or a repository of the Hub",
+        "set trainer.args.generation_max_length and generation_num_beams, or change the checkpoint's own settings",
+    ),
     "ignore_data_skip": (
         "a resumed run would train on rows twice",
         "leave it out: to skip the rows takes seconds",
     ),
-    "trackio_space_id": (
-        "trackio sends your Hub token to that Space",
-        "leave it out",
+    **dict.fromkeys(
+        ("trackio_space_id", "trackio_static_space_id", "trackio_bucket_id"),
+        ("trackio sends your Hub token there", "leave it out"),
     ),
     "resume_from_checkpoint": (
         "a run resumes from its own checkpoints",
@@ -69,6 +74,11 @@ REFUSED = {
     ),
 }
 _ABOVE_ZERO = ("eval_steps", "logging_steps", "num_train_epochs", "save_steps")
+# Keys that select the best checkpoint; the rules for it say nothing while one of them has another error.
+_OF_BEST_CHECKPOINT = {
+    *("objective", "trainer.args.eval_strategy", "trainer.args.save_strategy", "trainer.args.load_best_model_at_end"),
+    *("trainer.args.eval_steps", "trainer.args.save_steps", "trainer.args.metric_for_best_model"),
+}
 _BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
 _MOST_WORKERS = 256  # a typo such as 100000 would start that many processes
 SEEDS = 2**32  # seeds of NumPy are below this number
@@ -134,8 +144,9 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
     yield from refused_arguments(args)
     yield from _trainer(plain, args, blamed)
-    yield from _best_checkpoint(plain, args)
-    yield from _sending(args)
+    yield from check_optimization(plain["trainer"], plain.get("hardware"), blamed)
+    yield from _best_checkpoint(plain, args, blamed)
+    yield from _sending(args, blamed)
 
 
 def _trainer(plain: Mapping[str, Any], args: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
@@ -155,7 +166,7 @@ def _trainer(plain: Mapping[str, Any], args: Mapping[str, Any], blamed: set[str]
     dataset = select(plain, "dataset")
     sources = [dataset, *(select(plain, "dataset.sources") or {}).values()]
     if (
-        "dataset.streaming" not in blamed
+        blamed.isdisjoint(("dataset.streaming", "trainer.args.max_steps"))
         and any(isinstance(node, dict) and node.get("streaming") is True for node in sources)
         and not (args.get("max_steps") or 0) > 0
     ):
@@ -163,8 +174,10 @@ def _trainer(plain: Mapping[str, Any], args: Mapping[str, Any], blamed: set[str]
         yield Problem("trainer.args.max_steps", text, f"set {KEY}=10000")
 
 
-def _best_checkpoint(plain: Mapping[str, Any], args: Mapping[str, Any]) -> Iterator[Problem]:
+def _best_checkpoint(plain: Mapping[str, Any], args: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     """Yield the errors of settings without which the best checkpoint is not found."""
+    if not blamed.isdisjoint(_OF_BEST_CHECKPOINT):
+        return
     eval_strategy, save_strategy = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
     if args.get("load_best_model_at_end") and eval_strategy != save_strategy and save_strategy != "best":
         hint = f"set {KEY}={eval_strategy}"
@@ -198,12 +211,12 @@ def _best_checkpoint(plain: Mapping[str, Any], args: Mapping[str, Any]) -> Itera
         yield Problem("trainer.args.metric_for_best_model", text, hint)
 
 
-def _sending(args: Mapping[str, Any]) -> Iterator[Problem]:
+def _sending(args: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     """Yield the errors of arguments that send the model or metrics to others."""
     if has_literal_secret(str(args.get("hub_model_id"))):
         text = f"{KEY} contains a secret of the environment"
         yield Problem("trainer.args.hub_model_id", text, f"set {KEY}=USER/NAME")
-    if args.get("push_to_hub") and not args.get("hub_model_id"):
+    if args.get("push_to_hub") and not args.get("hub_model_id") and "trainer.args.hub_model_id" not in blamed:
         text = f"{KEY} is required when push_to_hub=true"
         yield Problem("trainer.args.hub_model_id", text, f"set {KEY}=USER/NAME")
     reporters = args.get("report_to") or []

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from hydratune.config import frozen_values, servers
 from hydratune.utils.errors import KEY, Problem
-from hydratune.utils.provenance import has_literal_secret, is_secret
+from hydratune.utils.provenance import has_literal_secret, passwords_of, redact
+from hydratune.utils.secret_names import is_secret
 
 # An interpolation. In the user information of an address, the text next to the interpolation matches too.
 _INTERPOLATION = re.compile(r"(?<=://)[^/\s]*\$\{[^{}]*\}[^/\s]*(?=@)|\$\{[^{}]*\}")
+# Keys of addresses, of which `store_secret` checks all but the passwords.
+STORES = ("tracking.uri", "sweep.storage")
 # Keys that may hold a secret of the environment, because it is masked wherever they are written. The name of a key is
 # not enough: `model.config.id2label.token` is a part of the model.
-_MASKED = ("tracking.uri", "tracking.tags.", "tracking.run_name", "sweep.storage", "trainer.args.hub_token", "vars.")
-_FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")
+_MASKED = (*STORES, "tracking.run_name", "trainer.args.hub_token")
+_MASKED_NODES = ("tracking.tags.", "vars.")
+# Keys below `hydra` that Hydra fills with the overrides, which are checked by themselves, and with the user's
+# directories. `hydra_secrets` resolves the directories of results.
+_OF_THE_COMMAND = ("hydra.job.override_dirname", "hydra.overrides", "hydra.run", "hydra.runtime.config_sources",
+                   "hydra.runtime.cwd", "hydra.runtime.output_dir", "hydra.searchpath", "hydra.sweep")  # fmt: skip
 
 
 def literal_secrets(cfg: DictConfig) -> Iterator[Problem]:
@@ -33,29 +43,83 @@ def literal_secrets(cfg: DictConfig) -> Iterator[Problem]:
         if not isinstance(value, str) or value == "???":
             continue
         written = _INTERPOLATION.sub("", value)
-        if (is_secret(key) and not _FROM_ENVIRONMENT.fullmatch(value)) or has_literal_secret(written):
-            hint = f"export it and use {KEY}='${{oc.env:NAME}}'"
+        if (is_secret(key) and not frozen_values.VARIABLE.fullmatch(value)) or has_literal_secret(written):
+            hint = f"export it as an environment variable, and set {KEY}='${{oc.env:NAME}}'"
             if key.endswith("hub_token"):
                 hint = "run `hf auth login`, or export HF_TOKEN"
             yield Problem(key, f"{KEY} contains a secret or password", hint)
 
 
-def resolved_secrets(plain: Any, reported: Collection[str]) -> Iterator[Problem]:
+def all_secrets(cfg: DictConfig) -> Iterator[Problem]:
+    """Yield the errors of all secrets of a composed config that is used without `check_config`.
+
+    Values that are missing or do not resolve are skipped: they are reported where they are used.
+    """
+    run_cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    problems = [*literal_secrets(run_cfg)]
+    problems += resolved_secrets(run_cfg, {problem.key for problem in problems})
+    problems += hydra_secrets(cfg.hydra, passwords(run_cfg))
+    problems += (frozen_values.text_of_interpolation(key) for key, value in _leaves(run_cfg) if "${" in str(value))
+    yield from problems or directory_secrets(cfg, passwords(run_cfg))
+
+
+def passwords(node: Any) -> set[str]:
+    """Return the passwords of the addresses in a config, whatever the names of their variables."""
+    return passwords_of(value for _, value in _leaves(node) if isinstance(value, str) and "://" in value)
+
+
+def resolved_secrets(node: Any, reported: Collection[str]) -> Iterator[Problem]:
     """Yield an error for each value that holds a secret of the environment, except where a secret is expected.
 
     Names of labels, runs, and experiments become parts of models, directories, and records, in which nothing is masked.
+    Passwords of addresses count as secrets too. Where a secret is expected, it must be one that is masked.
     """
-    for key, value in _leaves(plain):
-        is_expected = key.startswith(_MASKED) or key in reported
-        if isinstance(value, str) and not is_expected and has_literal_secret(value):
+    config_passwords = passwords(node)
+    for key, value in _leaves(node):
+        if not isinstance(value, str) or key in reported:
+            continue
+        is_expected = key in _MASKED or key.startswith(_MASKED_NODES)
+        if has_literal_secret(redact(value, key) if is_expected else value, config_passwords):
             text = f"{KEY} contains a secret of the environment, and would be written to files and sent to servers"
             yield Problem(key, text, "leave the secret out")
 
 
-def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
-    if pairs is None:
-        yield key, node
+def hydra_secrets(hydra: DictConfig, config_passwords: Collection[str] = ()) -> Iterator[Problem]:
+    """Yield an error for each value below `hydra` with a secret; Hydra writes the node to a file.
+
+    Choices of the defaults list are resolved: `- optional GROUP: ${oc.env:NAME}` would be a name of an option.
+    """
+    for key, value in _leaves(OmegaConf.to_container(hydra, resolve=False), "hydra", _OF_THE_COMMAND):
+        if isinstance(value, str) and has_literal_secret(value, config_passwords):
+            yield Problem(key, f"{KEY} contains a secret, and Hydra writes it to a file", "leave the secret out")
+
+
+def directory_secrets(cfg: DictConfig, config_passwords: Collection[str]) -> Iterator[Problem]:
+    """Yield an error for each directory of results whose path contains a secret; most contain the name of the run."""
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        with suppress(OmegaConfBaseException):  # reported by `hydra_guard.place`
+            if has_literal_secret(str(OmegaConf.select(cfg, key)), config_passwords):
+                yield Problem(key, f"{KEY} contains a secret of the environment", "leave the secret out")
+
+
+def store_secret(uri: str, key: str, config_passwords: Collection[str]) -> Problem | None:
+    """Return an error if an address holds a secret in another place than its password, else None.
+
+    The rest becomes a path, or a name that others can read.
+    """
+    if not has_literal_secret(servers.without_passwords(uri), config_passwords):
+        return None
+    text = f"{KEY} contains a secret of the environment outside its password"
+    return Problem(key, text, "leave the secret out, or type the address")
+
+
+def _leaves(node: Any, key: str = "", omitted: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a node with their keys, without values that do not resolve and the nodes of some keys."""
+    if key in omitted:
+        return
+    if isinstance(node, Mapping | list | ListConfig):
+        for name in node if isinstance(node, Mapping) else range(len(node)):
+            with suppress(OmegaConfBaseException):
+                yield from _leaves(node[name], f"{key}.{name}".lstrip("."), omitted)
     else:
-        for name, value in pairs:
-            yield from _leaves(value, f"{key}.{name}".lstrip("."))
+        yield key, node

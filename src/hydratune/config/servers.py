@@ -12,21 +12,25 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import netrc
 import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.utils.errors import KEY, Problem
-from hydratune.utils.files import PRIVATE_FOLDER, expand_home, user_file, write_json
+from hydratune.utils.files import PRIVATE_FOLDER, expand_home, is_inside, user_file, write_json
 from hydratune.utils.provenance import redact
+from hydratune.utils.stored_files import StoredFileError, read_stored
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 VARIABLE = "HYDRATUNE_SERVERS"  # addresses, separated by commas; also passes servers on to child processes
 _MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -50,8 +54,9 @@ def confirm_typed(arguments: Sequence[str]) -> None:
         with contextlib.suppress(OSError):  # e.g. no home directory: the servers count for this command only
             _file().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
             write_json(_file(), sorted(recorded_stores | new_stores))
-    if recorded_stores | typed_stores:
-        os.environ[VARIABLE] = ",".join(sorted(recorded_stores | typed_stores))
+    listed = {text for text in os.environ.get(VARIABLE, "").split(",") if text}
+    if stores := recorded_stores | typed_stores | listed:
+        os.environ[VARIABLE] = ",".join(sorted(stores))
 
 
 def ignore_default_login() -> None:
@@ -79,6 +84,8 @@ def problem(uri: str, key: str) -> Problem | None:
         uri: Resolved address.
         key: Key that the error names.
     """
+    if sqlite_has_parameters(uri):
+        return Problem(key, f"the address in {KEY} must be sqlite:///PATH without parameters")
     server = _server(uri)
     if server is None or server in _confirmed():
         return None
@@ -86,6 +93,12 @@ def problem(uri: str, key: str) -> Problem | None:
         return Problem(key, f"the address in {KEY} does not clearly name a server", "write it as SCHEME://HOST:PORT")
     hint = "to confirm it, type its address once: tracking.uri=ADDRESS, sweep.storage=ADDRESS, or --uri ADDRESS"
     return Problem(key, f"{KEY} names a server that you have not confirmed: {server}", hint)
+
+
+def sqlite_has_parameters(uri: str) -> bool:
+    """Return whether an address of SQLite is more than a path: SQLite reads `file:PATH?...` as another path."""
+    scheme, _, rest = uri.strip().partition(":")
+    return scheme.lower().partition("+")[0] == "sqlite" and ("?" in rest or "file:" in rest.lower())
 
 
 def stored_problem(uri: str, directory: Path, key: str) -> Problem | None:
@@ -115,6 +128,34 @@ def is_confirmed(uri: str) -> bool:
     """Return whether the user has named a store: typed, now or earlier, or in HYDRATUNE_SERVERS."""
     store = _store(uri)
     return bool(store) and store in _confirmed()
+
+
+def without_passwords(uri: str) -> str:
+    """Return the text of an address without the password that its server receives.
+
+    A user name alone is a token for HTTP. The password of an address that cannot be read remains in it.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    scheme = uri.strip().partition(":")[0].lower()
+    with contextlib.suppress(ArgumentError, ValueError):
+        if scheme.partition("+")[0] in _DATABASES:
+            url = make_url(uri.strip())._replace(password=None)
+            return url.set(query=_other_parameters(url)).render_as_string()
+        if scheme in _PORTS:
+            url_parts = urlsplit(uri.strip())
+            user_information, _, host = url_parts.netloc.rpartition("@")
+            user, colon, _ = user_information.partition(":")
+            return " ".join((user if colon else "", host, url_parts.path, url_parts.query, url_parts.fragment))
+    return uri
+
+
+def lists_folder(folder: Path) -> bool:
+    """Return whether HYDRATUNE_SERVERS lists a folder or one above it, as `file:///PATH` or `/PATH`."""
+    addresses = (urlsplit(text) for text in os.environ.get(VARIABLE, "").split(","))
+    paths = (Path(unquote(address.path)) for address in addresses if address.scheme in ("", "file"))
+    return any(path.is_absolute() and is_inside(folder, path) for path in paths)
 
 
 def _addresses(arguments: Sequence[str]) -> Iterator[str]:
@@ -172,7 +213,7 @@ def _database(uri: str) -> str:
         return _UNCLEAR
     # Parameters can name another host, or a file with one. Passwords are left out, since the result is recorded. Other
     # parameters may not hold a secret: `host=TOKEN.evil.example` would send it.
-    parameters = {name: value for name, value in url.query.items() if name.lower() not in _PASSWORDS}
+    parameters = _other_parameters(url)
     if any(
         redact(text) != text for text in (str(url.host), *(f"?{name}={value}" for name, value in parameters.items()))
     ):
@@ -181,12 +222,16 @@ def _database(uri: str) -> str:
     return address._replace(username=None, password=None, database=None).render_as_string()
 
 
+def _other_parameters(url: URL) -> dict[str, Any]:
+    return {name: value for name, value in url.query.items() if name.lower() not in _PASSWORDS}
+
+
 def _file() -> Path:
     return user_file("servers.json")
 
 
 def _recorded() -> set[str]:
     try:
-        return {str(server) for server in json.loads(_file().read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError):
+        return {*read_stored(_file(), list[str])}
+    except (OSError, StoredFileError):
         return set()

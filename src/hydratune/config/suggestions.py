@@ -63,6 +63,7 @@ _HUB = {
     "model": ("model=pretrained model.pretrained_model_name_or_path={}", "{}"),
     "dataset": ("dataset=hub dataset.path={}", "OWNER/{}"),
 }
+_SIMILAR, _TYPO = 0.7, 0.85  # lowest similarities of an option
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
@@ -82,7 +83,9 @@ def suggest_option(group: str, choice: object, options: Sequence[str], is_listed
         is_listed: Whether the group takes a list of options.
     """
     alias = OPTIONS.get(group, {}).get(str(choice).lower())
-    if match := alias if alias in options else nearest(choice, options):
+    # `bert_tiny` is more likely a name of another tool or of the Hub than a typo of `vit_tiny`.
+    match = alias if alias in options else nearest(choice, options, cutoff=_TYPO if group in _HUB else _SIMILAR)
+    if match:
         return f"a similar option exists: {shlex.quote(f'{group}=[{match}]') if is_listed else f'{group}={match}'}"
     if group == "dataset" and isinstance(choice, str) and Path(choice).suffix.lower() in SUFFIXES:
         return f"for a file, use dataset=local {shlex.quote(f'dataset.files.train={choice}')}"
@@ -95,13 +98,18 @@ def suggest_option(group: str, choice: object, options: Sequence[str], is_listed
     return "\n".join(hints)
 
 
+def meant_key(name: str) -> str:
+    """Return the last part of the key that a short or other name means, or the name itself."""
+    return _KEYS.get(name.lower(), name)
+
+
 def suggest_key(key: str, config: Mapping[str, Any]) -> str | None:
     """Return the key of the config that a key without its path means; None if there is none or more than one.
 
     >>> suggest_key("lr", {"seed": 1, "trainer": {"args": {"learning_rate": 1e-4}}})
     'trainer.args.learning_rate'
     """
-    name = _KEYS.get(key.lower(), key)
+    name = meant_key(key)
     matches = [path for path in _paths(config) if path.rpartition(".")[2] == name]
     return matches[0] if len(matches) == 1 else None
 
@@ -109,7 +117,7 @@ def suggest_key(key: str, config: Mapping[str, Any]) -> str | None:
 def suggest_argument(name: str, parameters: Iterable[str]) -> str | None:
     """Return the parameter that a name means or resembles; None if there is none."""
     parameters = list(parameters)
-    alias = _KEYS.get(name.lower())
+    alias = meant_key(name)
     return alias if alias in parameters else nearest(name, parameters)
 
 

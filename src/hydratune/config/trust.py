@@ -1,7 +1,7 @@
-"""`hydratune trust`: allow the code that the `pyproject.toml` of this directory lists, and its links for results.
+"""Allow the code that the pyproject.toml of this directory lists, and symlinks of its outputs and multirun directories.
 
-A cloned repository can contain a list and links, so they take effect only after the user has trusted them, as with
-`direnv allow`. Trust covers one list, or one target of a link, at one path. After a change, it must be given again.
+A cloned repository can contain such a list and such symlinks, so they take effect only after you trust them, as with
+`direnv allow`. Trust applies to one list, or one target of a symlink, at one path. After a change, trust it again.
 """
 
 from __future__ import annotations
@@ -12,31 +12,33 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hydratune.config.servers import RESULTS
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import ConfigError, Problem, one_line
-from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
+from hydratune.utils.files import PRIVATE_FOLDER, is_inside, user_file, write_json
+from hydratune.utils.stored_files import StoredFileError, read_stored
 
 FLAG = "--trust-project"  # trusts the list for one command, e.g. in CI
 _PROJECT = "pyproject.toml"
-_for_this_command: list[bool] = []
+trusted_for_this_command: list[bool] = []
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print this directory's list and its links for results, record that the user trusts them; return the exit code."""
     parser = ArgumentParser(prog="hydratune trust", description=__doc__)
     parser.parse_args(arguments)
-    path, names = _project()
+    path, names, _ = declared_allowlist()
     links = {folder: target for folder in RESULTS if (target := _target_outside(folder))}
     if not names and not links:
         text = f"nothing to trust: {path} lists no code, and results are written to this directory"
         hint = f'to allow a package, add allow = ["my_package"] under [tool.hydratune] in {_PROJECT}'
         raise ConfigError(Problem(_PROJECT, text, hint))
-    _store().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+    trust_file().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     trusted = {str(path): _digest(names)} if names else {}
     trusted |= {str(Path.cwd() / folder): _digest([str(target)]) for folder, target in links.items()}
-    write_json(_store(), {**_recorded(), **trusted})
+    write_json(trust_file(), {**_recorded(), **trusted})
     print(f"trusted from now on, as listed in {path}:" if names else "trusted from now on:")
     for name in names:
         print(f"  {name}")
@@ -47,18 +49,18 @@ def main(arguments: Sequence[str]) -> int:
 
 def trust_for_this_command() -> None:
     """Trust the list in this process and in its child processes."""
-    _for_this_command[:] = [True]
+    trusted_for_this_command[:] = [True]
 
 
 def trusted_names() -> list[str]:
     """Return the names that the project's list allows; empty if the user has not trusted the list."""
-    return [] if untrusted_names() else _project()[1]
+    return [] if untrusted_names() else declared_allowlist().allow
 
 
 def untrusted_names() -> list[str]:
     """Return the names that the project's list would allow if the user trusted it; empty if the user does."""
-    path, names = _project()
-    is_trusted = bool(_for_this_command) or _recorded().get(str(path)) == _digest(names)
+    path, names, _ = declared_allowlist()
+    is_trusted = bool(trusted_for_this_command) or _recorded().get(str(path)) == _digest(names)
     return [] if is_trusted else names
 
 
@@ -68,7 +70,7 @@ def untrusted_link(folder: str) -> str | None:
     Such a link can come with a cloned repository, and results would be written into a directory of the user.
     """
     target = _target_outside(folder)
-    is_trusted = bool(_for_this_command) or _recorded().get(str(Path.cwd() / folder)) == _digest([str(target)])
+    is_trusted = bool(trusted_for_this_command) or _recorded().get(str(Path.cwd() / folder)) == _digest([str(target)])
     return None if is_trusted else target
 
 
@@ -77,18 +79,54 @@ def _target_outside(folder: str) -> str | None:
     return None if path.is_relative_to(Path.cwd().resolve()) else str(path)
 
 
+def config_dir() -> Path | None:
+    """Return the folder of the project's own configs, which `config-dir` under `[tool.hydratune]` names, if any.
+
+    It needs no trust: shipped options are found before those of the folder, its configs can name only allowed code, and
+    what a config file must not decide, such as a server that gets results, must be typed.
+
+    Raises:
+        ConfigError: The folder does not exist or is outside the project.
+    """
+    path = declared_allowlist().path
+    if (name := declared_allowlist().config_dir) is None:
+        return None
+    key, folder = f"{_PROJECT} [tool.hydratune] config-dir", Path(name)
+    if not is_inside(path.parent / folder, path.parent):
+        text = f"config-dir under [tool.hydratune] must be a directory of the project, not {name!r}"
+        raise ConfigError(Problem(key, text, "to use other configs, pass --config-dir", _PROJECT))
+    if not folder.is_dir():
+        text = f"config-dir under [tool.hydratune] does not exist: {name!r}"
+        raise ConfigError(Problem(key, text, "create the directory, or remove config-dir", _PROJECT))
+    return folder
+
+
+class _Project(NamedTuple):
+    """Settings of a project.
+
+    Args:
+        path: Path of its `pyproject.toml`, which need not exist.
+        allow: Packages that it wants to allow.
+        config_dir: Folder of its configs.
+    """
+
+    path: Path
+    allow: list[str]
+    config_dir: str | None = None
+
+
 @functools.cache
-def _project() -> tuple[Path, list[str]]:
-    """Return the `pyproject.toml` of the directory in which this process started, and its list.
+def declared_allowlist() -> _Project:
+    """Return the settings in the `pyproject.toml` of the directory in which this process started.
 
     The file is read once: a config or a stored run that changes the directory must not add another list.
 
     Raises:
-        ConfigError: The file or the list cannot be read.
+        ConfigError: The file or the settings cannot be read.
     """
     path = Path.cwd() / _PROJECT
     if not path.is_file():
-        return path, []
+        return _Project(path, [])
     try:
         tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool")
     except OSError as error:
@@ -101,18 +139,23 @@ def _project() -> tuple[Path, list[str]]:
         text = f"allow under [tool.hydratune] must be a list of packages, not {names!r}"
         hint = 'write allow = ["my_package"]'
         raise ConfigError(Problem(f"{_PROJECT} [tool.hydratune] allow", text, hint, _PROJECT))
-    return path, names
+    folder = table.get("config-dir") if isinstance(table, dict) else None
+    if folder is not None and not (isinstance(folder, str) and folder.isprintable()):
+        text = f"config-dir under [tool.hydratune] must be a directory, not {folder!r}"
+        hint = 'write config-dir = "conf"'
+        raise ConfigError(Problem(f"{_PROJECT} [tool.hydratune] config-dir", text, hint, _PROJECT))
+    return _Project(path, names, folder)
 
 
-def _store() -> Path:
+def trust_file() -> Path:
     """Return the user's file that records trusted lists: path -> digest of the list."""
     return user_file("trusted.json")
 
 
 def _recorded() -> dict[str, str]:
     try:
-        return dict(json.loads(_store().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return read_stored(trust_file(), dict[str, str])
+    except (OSError, StoredFileError):
         return {}
 
 

@@ -14,32 +14,32 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.config import allowlist, hydra_guard, instantiate
-from hydratune.config.annotations import choices, type_error
+from hydratune.config import allowlist, frozen_values, hydra_guard, instantiate
+from hydratune.config.annotations import type_error
 from hydratune.config.compose_errors import unresolved
 from hydratune.config.composition import options, shipped_dir, without_hydra
+from hydratune.config.objectives import check_objective
+from hydratune.config.optimization import is_neutral
 from hydratune.config.rules import agreement, bounds, refused_arguments, select
-from hydratune.config.secret_values import literal_secrets, resolved_secrets
-from hydratune.config.signatures import Parameter, Signature, signature
+from hydratune.config.secret_values import directory_secrets, literal_secrets, passwords, resolved_secrets
+from hydratune.config.signatures import Signature, signature
 from hydratune.config.suggestions import suggest_argument, suggest_elsewhere, suggest_key
+from hydratune.config.value_hints import value_hint
 from hydratune.utils import hub
 from hydratune.utils.errors import (
     KEY,
-    MOST_OPTIONS,
     ConfigError,
     Problem,
     display_value,
     invalid_value,
     nearest,
-    one_of,
-    setting,
 )
-from hydratune.utils.provenance import is_secret
+from hydratune.utils.secret_names import is_secret
 
 # The nodes that a run builds, each by its `_target_`.
 BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking", "sweep")
 # Nodes whose classes check more about their arguments than a signature tells.
-CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
+CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep", "cv")
 RESERVED = (*instantiate.RESERVED, "_args_")  # Hydra's own keys of a node with a `_target_`
 # Key that the run decides, so that a config must not set it -> the hint, which names what to set instead.
 DECIDED = {
@@ -66,7 +66,8 @@ _EXAMPLES = {
 def check_config(cfg: DictConfig) -> None:
     """Raise ConfigError unless `cfg` can run, as far as that can be checked without its data and weights.
 
-    This imports none of torch, transformers, datasets, and mlflow: signatures are read from source text.
+    This imports none of torch, transformers, datasets, and mlflow: signatures are read from source text. Afterwards,
+    `cfg` has the checked values in place of interpolations.
 
     Args:
         cfg: A composed config. If it has a `hydra` node, the `_target_`s of that node are checked too.
@@ -79,13 +80,14 @@ def check_config(cfg: DictConfig) -> None:
     plain = _code(run_cfg, problems)
     problems += resolved_secrets(plain, {problem.key for problem in problems})
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
-        problems += hydra_guard.check_hydra_node(cfg.hydra)
+        problems += hydra_guard.check_hydra_node(cfg.hydra, passwords(plain))
         reported = {problem.key for problem in problems}
         hydra_targets = _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
         problems += (problem for problem in hydra_targets if problem.key not in reported)
     problems += _own_checks(plain, {problem.key for problem in problems})
     problems += bounds(plain, {problem.key for problem in problems})
     problems += agreement(plain, {problem.key for problem in problems})
+    problems = problems or [*directory_secrets(cfg, passwords(plain)), *frozen_values.freeze(cfg, plain)]
     if problems:
         raise ConfigError(*(_at_source(problem, run_cfg) for problem in problems))
 
@@ -141,6 +143,8 @@ def _resolved(node: Any, key: str, problems: list[Problem]) -> Any:
         return {str(name): _child(node, name, key, problems) for name in node}
     if isinstance(node, ListConfig):
         return [_child(node, i, key, problems) for i in range(len(node))]
+    if isinstance(node, str) and "${" in node:
+        problems.append(frozen_values.text_of_interpolation(key))
     return node
 
 
@@ -250,9 +254,9 @@ def _arguments(node: Mapping[str, Any], key: str, target_signature: Signature) -
             parameter = target_signature.parameters[name]
             if not skip and (expected_type := type_error(parameter, value)):
                 yield invalid_value(
-                    full_key, expected_type, display_value(value), _value_hint(value, parameter, target_signature.path)
+                    full_key, expected_type, display_value(value), value_hint(value, parameter, target_signature)
                 )
-        elif not target_signature.accepts_any:
+        elif not target_signature.accepts_any and not is_neutral(full_key, value):
             yield _unknown_argument(key, name, target_signature, str(node["_target_"]))
     if not node.get("_partial_"):
         for name, parameter in target_signature.parameters.items():
@@ -264,6 +268,8 @@ def _unknown_argument(key: str, name: str, target_signature: Signature, target: 
     text = f"{KEY} is not an argument of {target}"
     if key == "trainer.args":
         text = f"unknown training argument {name!r}"
+    elif target.startswith("hydratune."):  # an option has named the class, not the user
+        text = f"unknown argument {KEY}"
     hint = (
         f"list the arguments with `python -m pydoc {target_signature.path}`\n"
         f"if a config file sets it, delete it with '~{KEY}'"
@@ -279,30 +285,13 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, dict) and "_target_" in value
 
 
-def _value_hint(value: Any, parameter: Parameter, path: str) -> str:
-    """Return the hint for a value of the wrong type: a similar choice, or quotes around a number that is a text.
-
-    Args:
-        value: The value.
-        parameter: The argument that does not accept it.
-        path: Dotted path of the target, whose documentation lists the choices.
-    """
-    names = [choice for choice in choices(parameter) if isinstance(choice, str)]
-    if names and isinstance(value, str) and (close := nearest(value, names)):
-        return f"a similar value exists: {KEY}={close}"
-    if len(names) > MOST_OPTIONS:
-        return f"list the values with `python -m pydoc {path}`"
-    if isinstance(value, int | float) and not names and type_error(parameter, str(value)) is None:
-        return f"to pass it as text, use {setting(KEY, str(value))}"
-    return ""
-
-
 # --- checks of our own objects ---------------------------------------------------------------------------
 
 
 def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     """Yield the errors that our classes' `check` methods find, for nodes that have no error yet."""
     objects: dict[str, Any] = {}
+    sets: list[str] = []
     needed: dict[str, hub.Repository] = {}
     for key in CHECKED:
         node = select(plain, key)
@@ -313,25 +302,29 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]
         instance = _light_object(node)
         node_problems = [problem.under(key) for problem in instance.check()] if hasattr(instance, "check") else []
         yield from node_problems
+        if key == "dataset" and instance is not None:
+            sets = _sets(instance, is_valid=not node_problems)
         if not node_problems:
             objects[key] = instance
             needed |= {f"{key}.{name}": repo for name, repo in getattr(instance, "needs", dict)().items()}
     yield from hub.check(needed)
-    task, dataset = objects.get("task"), objects.get("dataset")
+    task, dataset, cv = (objects.get(key) for key in ("task", "dataset", "cv"))
+    if dataset is not None and cv is not None:
+        yield from cv.check_dataset(dataset)
     if task is not None and dataset is not None:
         yield from _columns(dataset, task)
         if getattr(dataset, "streaming", False) and not task.streams:
             text = f"{KEY}=true is not supported for this task: {type(task).__name__} needs all rows"
             yield Problem("dataset.streaming", text, f"set {KEY}=false")
-    if (
-        task is not None
-        and "objective" not in blamed
-        and (objective := plain.get("objective")) not in task.objectives()
-    ):
-        hint = ""
-        if close := nearest(objective, task.objectives()):
-            hint = f"a similar objective exists: objective={close}"
-        yield invalid_value("objective", one_of(task.objectives()), display_value(objective), hint)
+    if task is not None and "objective" not in blamed:
+        yield from check_objective(plain, task, sets, getattr(dataset, "sets_option", ""))
+
+
+def _sets(dataset: Any, is_valid: bool) -> list[str]:
+    """Return the names of the validation sets; with errors, e.g. a missing file, as far as the option has them."""
+    option = getattr(dataset, "sets_option", "")
+    has_names = is_valid or isinstance(getattr(dataset, option or "_", None), Mapping)
+    return dataset.validation_sets() if has_names else []
 
 
 def _columns(dataset: Any, task: Any) -> Iterator[Problem]:
@@ -372,7 +365,7 @@ def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _light_object(node: Mapping[str, Any]) -> Any:
     """Build an object of one of our classes, whose modules import nothing heavy; return None for other targets."""
-    path = str(node["_target_"])
+    path = str(node.get("_target_"))
     if not path.startswith("hydratune.") or allowlist.check_target(path, ""):
         return None
     module, _, name = path.rpartition(".")

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
         WordnetSimilarity,
     )
     from hydratune.data.builtin.wordnet.spans import WordnetSpans, WordnetTags
-    from hydratune.data.builtin.wordnet.supersense import WordnetSupersense
+    from hydratune.data.builtin.wordnet.supersense import WordnetStates, WordnetSupersense
+    from hydratune.data.cross_validation import CrossValidation
     from hydratune.data.disk import SavedDataset
     from hydratune.data.hub import HubDataset
     from hydratune.data.local import LocalFiles
@@ -23,6 +24,7 @@ else:
     __getattr__ = lazy_exports(__name__, __file__)
 
 __all__ = [
+    "CrossValidation",
     "Digits",
     "HubDataset",
     "LocalFiles",
@@ -36,6 +38,7 @@ __all__ = [
     "WordnetPairs",
     "WordnetSimilarity",
     "WordnetSpans",
+    "WordnetStates",
     "WordnetSupersense",
     "WordnetTags",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 
 ROWS, TOKENIZED = "rows", "tokenized"  # folders of the cache
+_locks: dict[Path, int] = {}  # directory of the cache that this process uses -> its descriptor, locked as shared
 WORTH_PROCESSES = 50_000  # rows; below, starting processes takes longer than the work
 
 
@@ -27,6 +30,43 @@ def cache_dir() -> Path:
     """Return the cache directory: `$HYDRATUNE_CACHE`, or `hydratune` in `$XDG_CACHE_HOME` or `~/.cache`."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hydratune"
     return Path(os.environ.get("HYDRATUNE_CACHE", default))
+
+
+def used_folder(name: str) -> Path:
+    """Return a folder of the cache, which `hydratune clean` does not remove from now on until this process ends."""
+    directory = cache_dir()
+    directory.mkdir(parents=True, exist_ok=True)
+    if directory not in _locks:
+        for descriptor in _locks.values():  # of another cache: a process of tests uses several
+            os.close(descriptor)
+        _locks.clear()
+        _locks[directory] = os.open(directory, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(_locks[directory], fcntl.LOCK_SH)
+    folder = directory / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def unused_cache() -> Iterator[bool]:
+    """Yield whether no process uses the cache; those that want to wait until the context ends."""
+    descriptor = os.open(cache_dir(), os.O_RDONLY)
+    try:
+        yield _lock_alone(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_alone(descriptor: int) -> bool:
+    """Lock a directory, and return whether no other process has locked it, as far as its file system can tell."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def cache_folders() -> list[Path]:
@@ -106,8 +146,7 @@ def cached_map(
         return rows.map(function, batched=True, remove_columns=rows.column_names, with_indices=with_indices)
     text = json.dumps({"rows": content_hash(rows), **key}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
-    folder = cache_dir() / TOKENIZED
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = used_folder(TOKENIZED)
     return rows.map(
         function,
         batched=True,

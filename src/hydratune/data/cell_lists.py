@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from hydratune.data.columns import BRACKETS
 from hydratune.data.readers.column_types import is_whole_number
 from hydratune.data.splits import with_column
 from hydratune.data.streaming import head, is_stream
+from hydratune.utils.json_text import parse_json
 
 _ARRAY = re.compile(r"\[\s*\d+\.?(\s+\d+\.?)*\s*\]")  # whole numbers as NumPy prints them
 _SCALARS = (str, int, bool)
@@ -61,7 +61,7 @@ def _literal(cell: str) -> Any:
     if _ARRAY.fullmatch(cell.strip()):
         return [int(number.rstrip(".")) for number in cell.strip(" []\n").split()]
     try:
-        return json.loads(cell)
+        return parse_json(cell)
     except ValueError:
         pass
     try:

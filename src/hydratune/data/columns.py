@@ -69,6 +69,12 @@ class BadRow:
     unseen_label: bool = False
 
     @property
+    def position(self) -> tuple[str, int]:
+        """File and line, or else the row number: the order in which a reader of the data meets the rows."""
+        path, _, line = self.where.rpartition(":")
+        return (path, int(line)) if line.isdecimal() else (self.where, self.row or 0)
+
+    @property
     def reason(self) -> str:
         """What is wrong, with the task's name of the column if `located` did not insert the data's name."""
         return self.text.replace(COLUMN, repr(self.column))
@@ -106,8 +112,10 @@ def problems(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Problem]:
 
 
 def first_problems(bad: Sequence[BadRow]) -> list[Problem]:
-    """Return errors for the first ten bad rows; a hint that several of them share is given once."""
-    shown = [*dict.fromkeys(bad_row.problem() for bad_row in bad[:SHOWN])]
+    """Return errors for the first ten bad rows, in the order of the files; a shared hint is given once."""
+    splits = [*dict.fromkeys(bad_row.split for bad_row in bad)]
+    ordered = sorted(bad, key=lambda bad_row: (splits.index(bad_row.split), *bad_row.position))
+    shown = [*dict.fromkeys(bad_row.problem() for bad_row in ordered[:SHOWN])]
     hints = [problem.hint for problem in shown]
     return [replace(problem, hint="" if problem.hint in hints[:i] else problem.hint) for i, problem in enumerate(shown)]
 
@@ -151,12 +159,14 @@ def column_name(typed: Any) -> Any:
     return str(typed) if isinstance(typed, int | float) else typed
 
 
-def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[Problem]:
+def unknown_columns(columns: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[Problem]:
     """Yield an error for each key of `dataset.columns` that is not a column of the task."""
     wanted = [*wanted]
-    for name in columns:
+    for name, value in columns.items():
         if name not in wanted:
-            yield Problem(f"columns.{name}", f"{KEY} is not a column of the task", similar("column", name, wanted))
+            reversed_hint = f"the task's name comes first: set {NODE}columns.{value}={name}" if value in wanted else ""
+            hint = reversed_hint or similar("column", name, wanted)
+            yield Problem(f"columns.{name}", f"{KEY} is not a column of the task", hint)
 
 
 # --- kinds of columns ------------------------------------------------------------------------------------
@@ -183,6 +193,8 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Problem | Non
         if _DECIMAL_COMMA.fullmatch(value):
             hint = f"set {NODE}dataset.decimal=, for numbers with a decimal comma"
             hint += "\nremove commas that separate thousands" if _THOUSANDS.fullmatch(value) else ""
+        elif not any(character.isdigit() for character in value):
+            hint = "for labels that are words, set task=sequence_classification"
     text = f"{KEY} must name a column of {column_kind.said}; in {split}, it has {dtype} values{example}"
     return Problem(key, text, hint)
 

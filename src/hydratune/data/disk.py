@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
 from hydratune.utils.errors import ConfigError, Problem, invalid_value, one_line
-from hydratune.utils.files import expand_home
+from hydratune.utils.files import expand_home, links_outside
+from hydratune.utils.json_text import parse_json
+from hydratune.utils.stored_files import read_regular
 
 _NAME = re.compile(r"[\w. -]*\w")
 
@@ -48,8 +49,9 @@ class SavedDataset(Source):
         from datasets import DatasetDict, load_from_disk
 
         try:
-            loaded = load_from_disk(str(expand_home(self.path)))
-        except (OSError, ValueError) as error:
+            # An absolute path has no protocol: of `file:/x`, `datasets` would read `/x`, which was not checked.
+            loaded = load_from_disk(str(expand_home(self.path).resolve()))
+        except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:  # malformed JSON files
             text = f"the dataset in {self.path} cannot be loaded: {one_line(error, 200)}"
             raise ConfigError(Problem("path", text, "save it again with save_to_disk").under("dataset")) from error
         splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
@@ -57,11 +59,13 @@ class SavedDataset(Source):
             text = f"{self.path} has no split 'train', but {', '.join(map(repr, splits))}"
             hint = "rename its splits to train, validation, and test"
             raise ConfigError(Problem("path", text, hint).under("dataset"))
-        return RawDataset(DatasetDict({split: splits[split] for split in SPLITS if split in splits}))
+        # A saved dataset may name a format, which would change its values.
+        return RawDataset(DatasetDict({split: splits[split].with_format(None) for split in SPLITS if split in splits}))
 
 
 def _names_outside(folder: Path) -> Iterator[str]:
-    """Yield each file or directory that a saved dataset names outside its own directory."""
+    """Yield each file or directory outside its own directory that a saved dataset names or links to."""
+    yield from (f"the link {path.relative_to(folder)}" for path in links_outside(folder))
     for name, key in (("dataset_dict.json", "splits"), ("state.json", "_data_files")):
         for path in folder.rglob(name):
             for entry in _entries(path, key):
@@ -73,7 +77,7 @@ def _names_outside(folder: Path) -> Iterator[str]:
 def _entries(path: Path, key: str) -> list[Any]:
     """Return a list in a JSON file; empty if there is none, which `datasets` reports."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))[key]
+        entries = parse_json(read_regular(path))[key]
     except (OSError, RecursionError, ValueError, KeyError, TypeError):
         return []
     return entries if isinstance(entries, list) else []

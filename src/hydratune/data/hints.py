@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from hydratune.data.readers.csv_reader import COMPARED, delimiter_setting, first
 from hydratune.data.readers.formats import CONLL, SEPARATED
 from hydratune.data.readers.scan import ReadOptions
 from hydratune.utils.errors import KEY, NODE, Problem, setting
+from hydratune.utils.json_text import parse_json
 
 _EXCEL = re.compile("sep=(.?)$", re.I)  # the first line of a file that names the delimiter for Excel
 _COMMENT = re.compile("#|%|;|//|--")  # prefixes of comments in tables
@@ -62,8 +62,8 @@ def unreadable(
             yield problem
         elif not options.header:
             yield _choose(path, options.names(len(rows[0])), [*zip(*rows[:3], strict=False)], wanted)
-        elif _is_data(rows):
-            yield _no_header(path, rows[0], wanted)
+        elif is_data(rows):
+            yield no_header(path, rows[0], wanted)
     elif name == "text":
         text = f"{path} is read as plain text, but the task reads columns"
         yield Problem("format", text, _columns_hint(path, options, wanted))
@@ -81,7 +81,7 @@ def _columns_hint(path: Path, options: ReadOptions, task_columns: Mapping[str, C
         return f"set {KEY}={format_name} if each line has a token and its label"
     if table := next(tables(path, replace(options, delimiter="\0")), None):
         delimiter, rows = table
-        header = f" {NODE}header=false" if _is_data(rows) else ""
+        header = f" {NODE}header=false" if is_data(rows) else ""
         return f"set {KEY}=csv {delimiter_setting(delimiter, NODE)}{header} to read {len(rows[0])} columns"
     if {"source", "target"} <= {*task_columns}:
         return f"join parallel files, e.g. with `paste a.en a.de > a.tsv`, and set {NODE}header=false"
@@ -97,7 +97,7 @@ def misnamed(path: Path, name: str, encoding: str) -> Problem | None:
     with suppress(OSError, ValueError):
         first_line = next((line.strip() for line in lines(path, encoding) if line.strip()), "")
         if name in SEPARATED and first_line[:1] in ("{", "["):
-            json.loads(first_line)
+            parse_json(first_line)
             return Problem("format", f"{path} contains JSON, not {name}", f"set {NODE}format=jsonl")
         if name in ("json", "jsonl") and first_line and first_line[0] not in "{[" and not _is_json(first_line):
             hint = f"set {NODE}format=csv or {NODE}format=tsv if the file is a table"
@@ -107,7 +107,7 @@ def misnamed(path: Path, name: str, encoding: str) -> Problem | None:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        parse_json(text)
     except ValueError:
         return False
     return True
@@ -130,7 +130,7 @@ def doubtful_header(
     elif options.header and not _is_range(rows[0]):
         positions = [i for i, title in enumerate(rows[0]) if title in options.selected and _is_number(title)]
         if any(_recurs(rows, i) for i in positions):
-            yield _no_header(path, rows[0], wanted)
+            yield no_header(path, rows[0], wanted)
 
 
 def _spaced(
@@ -161,7 +161,8 @@ def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
     return any(column and all(map(_is_number, column)) for column in columns)
 
 
-def _no_header(path: Path, first_row: Sequence[str], task_columns: Mapping[str, Column]) -> Problem:
+def no_header(path: Path, first_row: Sequence[str], task_columns: Mapping[str, Column]) -> Problem:
+    """Return the error for a first row that is data where names of columns are expected."""
     name = next(iter(task_columns), "text")
     text = f"the first row of {path} is data, not column names: {preview(first_row)}"
     hint = (
@@ -203,7 +204,7 @@ def another_delimiter(
     return None
 
 
-def _is_data(rows: Sequence[Sequence[str]]) -> bool:
+def is_data(rows: Sequence[Sequence[str]]) -> bool:
     """Return whether the first row looks like the others, not like names."""
     first_row = rows[0]
     if _is_range(first_row):  # pandas names unnamed columns like this

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from hydratune.data.eval_sets import check_sets, flat_sets, kind_of
 from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
@@ -15,6 +16,7 @@ from hydratune.data.split_column import unknown_split
 from hydratune.data.streaming import typed
 from hydratune.utils import hub
 from hydratune.utils.errors import KEY, ConfigError, Problem, nearest, one_of, setting
+from hydratune.utils.files import is_inside
 
 # Short ID that `datasets` no longer loads -> owner of the dataset.
 _OWNERS = {
@@ -39,6 +41,8 @@ _OWNERS = {
 }
 # Formats of repositories by their modules in `datasets`; `cache` reads what `datasets` has prepared before.
 _FORMATS = ("arrow", "cache", "conll", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
+# Protocols for files inside an archive or a compressed file. Others, e.g. `reference`, read files that it names.
+_ARCHIVES = tuple(f"{name}://" for name in ("bz2", "gzip", "lz4", "tar", "xz", "zip", "zstd"))
 
 
 @dataclass(kw_only=True)
@@ -51,15 +55,22 @@ class HubDataset(Source):
         revision: A branch, tag, or commit; null for the newest.
         streaming: Whether to read training rows while they are used, and never download them as a whole.
         shuffle_buffer_size: Number of rows of a stream in the buffer that the next row is drawn from.
-        splits: Split (train, validation, test) -> its name in the data; null if the data has no such split.
+        splits: Split (train, validation, test) -> its name in the data; null if the data has no such split. For
+            validation and test also a mapping, set -> its name in the data.
+
+    Example:
+        >>> [problem.key for problem in HubDataset(path="glue").check()]
+        ['path']
     """
+
+    sets_option: ClassVar[str] = "splits"
 
     path: str
     name: str | None = None
     revision: str | None = None
     streaming: bool = False
     shuffle_buffer_size: int = 10_000
-    splits: dict[str, str | None] = field(default_factory=lambda: {split: split for split in SPLITS})
+    splits: dict[str, str | dict[str, str] | None] = field(default_factory=lambda: {split: split for split in SPLITS})
 
     def check(self) -> Iterator[Problem]:
         """Add errors for unknown split names and invalid ids.
@@ -75,6 +86,7 @@ class HubDataset(Source):
             yield Problem("splits.train", f"{KEY} is required", f"set {KEY}=NAME")
         for split in set(self.splits) - set(SPLITS):
             yield unknown_split("splits", split)
+        yield from check_sets("splits", self.splits)
 
     def needs(self) -> dict[str, hub.Repository]:
         """Return the repository that the Hub or its cache must provide, by key of the config."""
@@ -87,13 +99,13 @@ class HubDataset(Source):
         with hub.loading("dataset.path", self.path):
             builder = load_dataset_builder(self.path, self.name, revision=self.revision)
             self._check_format(type(builder).__module__)
-            self._check_files(builder.config.data_files or {})
+            check_addresses(self.path, builder.config.data_files or {})
             if self.streaming:
                 loaded = builder.as_streaming_dataset()
             else:
                 builder.download_and_prepare()
                 loaded = builder.as_dataset()
-        names = {split: name for split, name in self.splits.items() if name is not None}
+        names = {split: name for split, name in flat_sets(self.splits).items() if name is not None}
         problems = [
             self._no_split(split, name, loaded).under("dataset") for split, name in names.items() if name not in loaded
         ]
@@ -125,29 +137,31 @@ class HubDataset(Source):
             hint = "convert the dataset to Parquet, and use dataset=local"
             raise ConfigError(Problem("path", text, hint).under("dataset"))
 
-    def _check_files(self, data_files: Mapping[str, Sequence[str]]) -> None:
-        """Raise ConfigError if the dataset's card names a file outside its repository or directory.
-
-        The author of the dataset could read a file of the user, which the run would record.
-
-        Args:
-            data_files: Split -> resolved addresses or paths of its files.
-        """
-        folder, repository = Path(self.path), f"hf://datasets/{self.path}@"
-        for address in itertools.chain.from_iterable(data_files.values()):
-            location = address.rpartition("::")[2]  # of a file inside an archive, the address of the archive
-            is_inside = location.startswith(repository) and ".." not in location.split("/")
-            if folder.is_dir():
-                is_inside = Path(location).resolve().is_relative_to(folder.resolve())
-            if not is_inside:
-                text = f"{self.path!r} refers to a file outside the dataset: {location!r}"
-                hint = "if you trust the dataset, download the file and use dataset=local"
-                raise ConfigError(Problem("path", text, hint).under("dataset"))
-
     def _settled(self, split: str, stream: Any) -> Any:
         from datasets import Dataset
 
         if split == "train":
             return stream
-        max_rows = self.max_samples.get(split)
+        max_rows = self.max_samples.get(kind_of(split))
         return Dataset.from_list(list(stream.take(max_rows) if max_rows else stream), features=stream.features)
+
+
+def check_addresses(dataset: str, data_files: Mapping[str, Sequence[str]]) -> None:
+    """Raise ConfigError if a dataset's card names a file outside its repository or directory.
+
+    The author of the dataset could read a file of the user, which the run would record.
+
+    Args:
+        dataset: Hub ID or directory of the dataset.
+        data_files: Split -> resolved addresses or paths of its files.
+    """
+    repository, folder = f"hf://datasets/{dataset}@", Path(dataset)
+    for address in itertools.chain.from_iterable(data_files.values()):
+        *members, location = address.split("::")  # files inside archives, and the address of the outermost archive
+        is_own = location.startswith(repository) and ".." not in location.split("/")
+        if folder.is_dir():
+            is_own = ":" not in location.partition("/")[0] and is_inside(Path(location), folder)
+        if not is_own or not all(member.startswith(_ARCHIVES) for member in members):
+            text = f"{dataset!r} refers to a file outside the dataset: {address!r}"
+            hint = "if you trust the dataset, download the file and use dataset=local"
+            raise ConfigError(Problem("path", text, hint).under("dataset"))

@@ -171,7 +171,7 @@ def split_unseen(
 def unseen_counts(unseen: Sequence[BadRow], sizes: Mapping[str, int], policy: UnseenLabels) -> str:
     """Return a message with the number of rows with unseen labels per split, and how the policy treats them."""
     counts = {split: sum(bad_row.split == split for bad_row in unseen) for split in sizes}
-    per_split = ", ".join(f"{count:,} of {sizes[split]:,} rows of {split}" for split, count in counts.items() if count)
+    per_split = ", ".join(f"{count:,} of {sizes[split]:,} {split} rows" for split, count in counts.items() if count)
     outcome = {"error": "", "keep": "; they count as errors", "drop": "; they are excluded from the score"}[policy]
     labels = ", ".join(dict.fromkeys(bad_row.value for bad_row in unseen[:SHOWN]))
-    return f"{per_split} have a label that no training row has, such as {labels}{outcome}"
+    return f"{per_split} have labels that are missing from the training split, such as {labels}{outcome}"

@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from hydratune.data.columns import ONE_COLUMN, Column, column_name, listing
+from hydratune.data.eval_sets import check_sets, flat_sets, kind_of
 from hydratune.data.hints import another_delimiter, doubtful_header, misnamed, unreadable
 from hydratune.data.open_files import codec, starts_as_utf16
 from hydratune.data.paths import PathError, expand, splits_of
@@ -47,7 +48,7 @@ class LocalFiles(Source):
     Args:
         files: Split (train, validation, test) -> a path or a list of paths; train is required. A path is literal, and
             `glob:data/*.csv` is a pattern. A folder selects the files directly inside it, or its images, whose
-            labels are the names of the folders inside it.
+            labels are the names of the folders inside it. For validation and test also a mapping, set -> paths.
         splits: Split -> its name, or a list of names, in a JSON document that is one object of splits: name -> rows.
             A split without files is read from the files of train.
         format: Format of the files; null to infer it from their names.
@@ -72,9 +73,15 @@ class LocalFiles(Source):
         streaming: Whether to read training files while they are used, and never as a whole.
         shuffle_buffer_size: Number of rows of a stream in the buffer that the next row is drawn from. A task that keeps
             the order of rows ignores it.
+
+    Example:
+        >>> [problem.key for problem in LocalFiles(files={"train": "missing.csv"}).check()]
+        ['files.train']
     """
 
-    files: dict[str, str | list[str] | None] = field(default_factory=dict)
+    sets_option: ClassVar[str] = "files"
+
+    files: dict[str, str | list[str] | dict[str, str | list[str]] | None] = field(default_factory=dict)
     splits: dict[str, str | list[str] | None] = field(default_factory=dict)
     format: str | None = None
     encoding: str = "utf-8"
@@ -95,20 +102,25 @@ class LocalFiles(Source):
         """Return the files of each split that has any; raise PathError if a path selects no file."""
         return {split: [path for name in names for path in expand(name)] for split, names in self._given().items()}
 
+    def size(self) -> int:
+        """Return the number of bytes of all files."""
+        return sum(path.stat().st_size for path in {path for paths in self.paths().values() for path in paths})
+
     def _given(self) -> dict[str, list[str]]:
-        by_split = {split: [paths] if isinstance(paths, str) else paths for split, paths in self.files.items()}
-        by_split |= {
-            split: by_split.get("train") for split in self.splits if self._names(split) and not by_split.get(split)
-        }
+        all_files = flat_sets(self.files)
+        by_split = {split: [paths] if isinstance(paths, str) else paths for split, paths in all_files.items() if paths}
+        kinds = {kind_of(split) for split in by_split}
+        train = by_split.get("train", [])
+        by_split |= {split: train for split in self.splits if self._names(split) and split not in kinds}
         return {split: paths for split, paths in by_split.items() if paths}
 
     def _selected_by(self, split: str) -> str:
         """Return the option that selects the rows of a split."""
-        return f"files.{split}" if self.files.get(split) else f"splits.{split}"
+        return f"files.{split}" if flat_sets(self.files).get(split) else f"splits.{split}"
 
     def _names(self, split: str) -> tuple[str, ...]:
         """Return the names of a split in its files."""
-        names = self.splits.get(split) or ()
+        names = self.splits.get(kind_of(split)) or ()
         return (names,) if isinstance(names, str) else tuple(names)
 
     def options(self, name: str | None, split: str = "train") -> ReadOptions:
@@ -151,7 +163,10 @@ class LocalFiles(Source):
             yield unknown_split("files", split)
         if not self.files.get("train"):
             yield Problem("files.train", f"{KEY} is required", f"set {KEY}=reviews.csv")
-        for split, value in self.files.items():
+        if set_errors := [*check_sets("files", self.files)]:
+            yield from set_errors
+            return
+        for split, value in flat_sets(self.files).items():
             if not all(isinstance(path, str) for path in (value if isinstance(value, list) else [value or ""])):
                 yield invalid_value(f"files.{split}", "a path or a list of paths", repr(value), _quoted(value))
                 return
@@ -227,7 +242,7 @@ class LocalFiles(Source):
 
     def _check_splits(self, split: str, path: Path, format_name: str) -> Iterator[Problem]:
         """Yield an error for each split name that a file does not have."""
-        key, names = f"splits.{split}", self._names(split)
+        key, names = f"splits.{kind_of(split)}", self._names(split)
         if names and format_name != "json":
             text = f"{KEY} is only for JSON files, and {path} is a {format_name} file"
             yield Problem(key, text, f"set {KEY}=null")
@@ -296,7 +311,7 @@ class LocalFiles(Source):
             if path in paths and not self._names(split):
                 match = names[0] if len(names) == 1 else next((name for name in names if split_of(name) == split), None)
                 hint = f"set {setting(KEY, match)}" if match else f"set {KEY}=NAME to select one of them"
-                yield Problem(f"splits.{split}", f"{path} is an object of splits: {listing(names)}", hint)
+                yield Problem(f"splits.{kind_of(split)}", f"{path} is an object of splits: {listing(names)}", hint)
 
     def peek(self) -> Mapping[str, Sequence[str]]:
         """Return the columns of each file, by path."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydratune.config.configurable import Configurable
 from hydratune.data import splits
 from hydratune.data.columns import Column, preview
+from hydratune.data.cross_validation import NO_FOLDS, CrossValidation
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import as_texts, check_label_names
 from hydratune.data.source import Source
@@ -41,6 +42,10 @@ class Mixture(Configurable):
             that has no more rows; `all_exhausted` repeats the rows of smaller sources.
         labels: Names of the labels in the order of their ids, or a mapping from values to names, for all sources.
         seed: Seed of the shuffling and the draw.
+
+    Example:
+        >>> [problem.key for problem in Mixture(sources={}).check()]
+        ['sources']
     """
 
     sources: dict[str, Source] = field(default_factory=dict)
@@ -59,9 +64,13 @@ class Mixture(Configurable):
         return self._dropped
 
     @property
-    def test_positions(self) -> None:
-        """None, since the positions of rows of several sources are ambiguous."""
-        return None
+    def places(self) -> Mapping[str, list[tuple[str, int]]]:
+        """No places, since the positions of rows of several sources are ambiguous."""
+        return {}
+
+    def validation_sets(self) -> list[str]:
+        """Return no names, since the validation rows of all sources are one set."""
+        return []
 
     @property
     def label_names(self) -> list[str] | None:
@@ -85,6 +94,9 @@ class Mixture(Configurable):
                 yield invalid_value(f"sources.{name}", "a dataset with a _target_", preview(source))
                 continue
             yield from (problem.under(f"sources.{name}") for problem in source.check())
+            if option := next((key for key in ("files", "splits") if _has_sets(getattr(source, key, None))), None):
+                text = f"{KEY} names several sets, which a mixture does not support"
+                yield Problem(f"sources.{name}.{option}", text, "name one validation set and one test set")
             if source.labels is not None and source.labels != self.labels:
                 text = f"{KEY} ({source.labels}) must match {NODE}labels ({self.labels or 'null'})"
                 yield Problem(f"sources.{name}.labels", text, f"set {KEY}=null, and {NODE}labels for all sources")
@@ -112,7 +124,7 @@ class Mixture(Configurable):
             f"sources.{n}.{key}": repo for n, source in self.sources.items() for key, repo in source.needs().items()
         }
 
-    def load(self, task: TaskSpec) -> DatasetDict:
+    def load(self, task: TaskSpec, cv: CrossValidation = NO_FOLDS) -> DatasetDict:
         """Return the mixed training rows, and the concatenated validation and test rows of the sources."""
         from datasets import DatasetDict, concatenate_datasets, interleave_datasets
 
@@ -120,12 +132,12 @@ class Mixture(Configurable):
         for name, source in self.sources.items():
             source.labels = source.labels or self.labels
             with _errors_of(name):
-                opened[name] = source.open(task)
+                opened[name] = source.open(task, cv)
         label_names = self.label_names  # the model has the labels of all sources
         for name, source in self.sources.items():
             log.info("data: from %s", name)
             with _errors_of(name):
-                rows = source.finish(opened[name], task, label_names)
+                rows = source.finish(opened[name], task, label_names, cv)
             loaded[name] = splits.without_groups(rows)  # groups of two sources may have equal values by chance
         parts_dropped = [source.dropped for source in self.sources.values()]
         self._dropped = DroppedRows([bad_row for part in parts_dropped for bad_row in part.before], parts=parts_dropped)
@@ -153,6 +165,11 @@ class Mixture(Configurable):
     def _shuffled(self, rows: Any) -> Any:
         """Return the rows shuffled by `seed`; a stream stays as it is, since its source shuffles it with a buffer."""
         return rows if is_stream(rows) else rows.shuffle(seed=self.seed)
+
+
+def _has_sets(by_split: Any) -> bool:
+    """Return whether an option of a source names several validation or test sets."""
+    return isinstance(by_split, dict) and any(isinstance(value, dict) for value in by_split.values())
 
 
 @contextmanager

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydratune.data.readers.image_folder import is_image, is_image_folder
 from hydratune.data.split_column import split_of
 from hydratune.utils.errors import nearest
 from hydratune.utils.file_formats import PATTERN
-from hydratune.utils.files import expand_home
+from hydratune.utils.files import expand_home, is_inside
 
 # Suffixes of files of rows that are stored next to images.
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2", ".xz")
@@ -39,7 +40,8 @@ def expand(given: str) -> list[Path]:
             A folder selects the files directly inside it, without hidden ones, or itself if it holds images.
 
     Raises:
-        PathError: If the file does not exist, the folder holds no data file, or the pattern matches no file.
+        PathError: If the file does not exist, the folder holds no data file, or the pattern matches no file. Also if
+            one of several files is a link that leads elsewhere.
     """
     if given.startswith(PATTERN):
         return _matches(given)
@@ -71,10 +73,25 @@ def splits_of(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    files = [path for path in _glob(pattern.removeprefix(PATTERN)) if path.is_file()]
+    plain_pattern = pattern.removeprefix(PATTERN)
+    files = sorted(path for path in _glob(plain_pattern) if path.is_file())
     if not files:
-        raise PathError(f"no file matches {pattern}{_directory(Path(pattern.removeprefix(PATTERN)))}")
-    return sorted(files)
+        raise PathError(f"no file matches {pattern}{_directory(Path(plain_pattern))}")
+    names = itertools.takewhile(lambda name: not glob.has_magic(name), Path(plain_pattern).parts)
+    _check_links(files, expand_home(str(Path(*names))))
+    return files
+
+
+def _check_links(files: Iterable[Path], folder: Path) -> None:
+    """Raise PathError for a file that a link takes out of both a folder and the working directory.
+
+    The files may have come with a repository, whose author could have another file of the user read as rows, which
+    are recorded.
+    """
+    for path in files:
+        if not any(is_inside(path, root) for root in (folder, Path.cwd())):
+            text = f"{path} is behind a link that leads out of {folder} and of the working directory: {path.resolve()}"
+            raise PathError(text, f"if you trust the link, name the file itself: {path}")
 
 
 def _directory(path: Path) -> str:
@@ -95,6 +112,7 @@ def _inside(folder: Path) -> list[Path]:
     tables = sorted(path for path in files if path.suffix.lower() in _TABLES)
     if is_image_folder(folder) and not tables:
         return [folder]
+    _check_links(files, folder)
     if tables and any(map(is_image, files)):
         hint = f"select the table: {tables[0]}, with paths of images that are absolute or relative to {Path.cwd()}"
         raise PathError(f"{folder} has both images and tables", hint)

@@ -73,7 +73,7 @@ class DataFile:
                 self.scan = scan(self.path, self.options, file_format, selection, most_lines)
         except ConfigError:
             raise
-        except (ValueError, NotImplementedError, csv.Error, OSError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, csv.Error, OSError) as error:
             raise ConfigError(content_problem(f"dataset.files.{self.split}", self.path, error)) from error
 
     def _look_at_schema(self, selection: Selection) -> None:
@@ -233,7 +233,7 @@ def _check_rows(split: str, files: Sequence[DataFile]) -> None:
         raise ConfigError(*problems(bad, {split: len(bad)}))
     paths = ", ".join(str(file.path) for file in files)
     has_header = all(FORMATS[file.name].typing is CELLS and file.options.header for file in files)
-    raise files[0].error(f"no rows below the header of {paths}" if has_header else f"no rows in {paths}")
+    raise files[0].error(f"no rows after the header of {paths}" if has_header else f"no rows in {paths}")
 
 
 def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> dict[str, dict[str, Type]]:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.config.configurable import Configurable
 from hydratune.data.bad_rows import drop_bad_rows
@@ -24,21 +24,22 @@ from hydratune.data.columns import (
     listing,
     unknown_columns,
 )
+from hydratune.data.cross_validation import NO_FOLDS, CrossValidation
 from hydratune.data.dropped import DroppedRows
+from hydratune.data.eval_sets import kind_of, set_names, sets_of
 from hydratune.data.label_names import UnseenLabels, as_texts, check_spaces, doubtful_names
+from hydratune.data.partition import HoldOut, by_kind, number_rows, partition
 from hydratune.data.raw import RawDataset
+from hydratune.data.shared_problems import merge_places
 from hydratune.data.source_checks import SPLITS, check_source
 from hydratune.data.split_column import check_unsplit, split_rows
 from hydratune.data.splits import (
-    RowNumbers,
     drop_blanks,
     drop_keys,
-    hold_out,
     holds_lists_of_texts,
     join_texts,
     key_columns,
     nested,
-    overlap_between_splits,
     rows_with,
     select_columns,
     with_whole_labels,
@@ -84,6 +85,8 @@ class Source(Configurable, ABC):
             compared on the same rows.
     """
 
+    sets_option: ClassVar[str] = ""  # option that may name several validation or test sets
+
     columns: dict[str, str | list[str] | None] = field(default_factory=dict)
     labels: list[str] | dict[str, str] | None = None
     list_separator: str | None = None
@@ -110,7 +113,7 @@ class Source(Configurable, ABC):
             self.split_column = column_name(self.split_column)
         self.labels = as_texts(self.labels)
         self._label_names: list[str] | None = None
-        self._test_positions: list[int] | None = None
+        self._places: dict[str, list[tuple[str, int]]] = {}
         self._dropped = DroppedRows()
 
     @property
@@ -119,13 +122,13 @@ class Source(Configurable, ABC):
         return self._dropped
 
     @property
-    def test_positions(self) -> list[int] | None:
-        """Position of each test row in the files that it was read from, from 0, available after `load`.
+    def places(self) -> Mapping[str, list[tuple[str, int]]]:
+        """Place of each test row, available after `load`: the split of the files and its position in them, from 0.
 
-        It counts invalid rows too. The files are those of train if the test rows are held out from train. None without
-        test rows.
+        A position counts invalid rows too. The split is train for rows that are held out from train. With folds, the
+        validation rows have places, too.
         """
-        return self._test_positions
+        return self._places
 
     @property
     def label_names(self) -> list[str] | None:
@@ -154,6 +157,10 @@ class Source(Configurable, ABC):
         """
         return self.read()
 
+    def validation_sets(self) -> list[str]:
+        """Return the names of the validation sets; empty for one set without a name."""
+        return set_names(getattr(self, self.sets_option), "validation") if self.sets_option else []
+
     def needs(self) -> dict[str, Repository]:
         """Return the repositories that the Hub or its cache must provide, by key of the config."""
         return {}
@@ -178,8 +185,7 @@ class Source(Configurable, ABC):
         if self.list_separator and has_target and not any(column.kind in LISTS for column in wanted.values()):
             yield Problem("list_separator", f"{KEY} is set, but the task reads no lists", f"set {KEY}=null")
         columns = self.peek()
-        for place, present in columns.items():
-            yield from self._missing(wanted, present, place)
+        yield from merge_places({place: [*self._missing(wanted, names, place)] for place, names in columns.items()})
         if columns:
             yield from self._missing_keys([*dict.fromkeys(name for present in columns.values() for name in present)])
 
@@ -240,14 +246,14 @@ class Source(Configurable, ABC):
                 hint = column_hint(KEY, column, present)
                 yield invalid_value(key, "a column of the training rows", repr(column), hint)
 
-    def load(self, task: TaskSpec) -> DatasetDict:
+    def load(self, task: TaskSpec, cv: CrossValidation = NO_FOLDS) -> DatasetDict:
         """Return the rows of each split under the task's column names; train and validation always exist.
 
         Test rows also have a column `GROUPS` if `group_by_column` is set and the data has that column.
         """
-        return self.finish(self.open(task), task)
+        return self.finish(self.open(task, cv), task, cv=cv)
 
-    def open(self, task: TaskSpec) -> RawDataset:
+    def open(self, task: TaskSpec, cv: CrossValidation = NO_FOLDS) -> RawDataset:
         """Return all rows under the task's column names, including invalid ones, and set `label_names`."""
         self._dropped = DroppedRows()
         needed = self._needed(task.columns)
@@ -260,11 +266,15 @@ class Source(Configurable, ABC):
             if split in places.values()
             for problem in self._missing(task.columns, raw.names(split), f"the {split} split", [*nested(rows.features)])
         ]
-        missing += [] if is_stream(splits["train"]) else self._missing_keys(raw.names("train"))
+        divided = ["train", *(["validation"] if cv.folds and "validation" in splits else [])]
+        missing += [
+            p for split in divided if not is_stream(splits[split]) for p in self._missing_keys(raw.names(split))
+        ]
         if missing:
-            raise ConfigError(*(problem.under("dataset") for problem in missing))
+            raise ConfigError(*(problem.under("dataset") for problem in dict.fromkeys(missing)))
         keys = self.stratify_by_column, self.group_by_column
-        extra = {split: key_columns(split, rows, raw.names(split), *keys) for split, rows in splits.items()}
+        kinds = {split: "train" if split in divided else split for split in splits}
+        extra = {split: key_columns(kinds[split], splits[split], raw.names(split), *keys) for split in splits}
         splits = self.under_task_names(splits, task.columns, extra)
         splits, self._label_names = task.name_labels(splits, self.labels)
         if self.labels is None:
@@ -287,33 +297,33 @@ class Source(Configurable, ABC):
         for warning in doubtful_names(self._label_names, length(train) or math.inf, find_rows):
             log.warning("data: %s", warning)
 
-    def finish(self, raw: RawDataset, task: TaskSpec, label_names: list[str] | None = None) -> DatasetDict:
+    def finish(
+        self, raw: RawDataset, task: TaskSpec, label_names: list[str] | None = None, cv: CrossValidation = NO_FOLDS
+    ) -> DatasetDict:
         """Return the valid rows of `open` in the splits of a run, as `load` returns them.
 
         Args:
             raw: Result of `open`.
             task: The task that was passed to `open`.
             label_names: Label names of all data of the run, if this is a part of it; None if this is all of it.
+            cv: Folds of the training and validation rows.
         """
         splits, streams = raw.splits, is_stream(raw.splits["train"])
         names, drop = label_names or self._label_names, self.on_bad_rows == "skip"
-        numbers = RowNumbers(splits) if "test" in splits or self.test_size else None
+        numbers = number_rows(splits, self.test_size, cv)
         self._dropped.before = drop_bad_rows(splits, raw, task, names, drop, self.unseen_labels)
         if streams:
             splits["train"] = checked(splits["train"], task, names, drop, self._dropped)
         if empty := [split for split in splits if length(splits[split]) == 0]:
             raise ConfigError(Problem("", f"{KEY} has no valid rows in {' and '.join(empty)}").under("dataset"))
-        if streams and "validation" not in splits:
+        if streams and not sets_of(splits, "validation"):
             hint = f"add validation data, or set {KEY}=false"
             raise ConfigError(Problem("streaming", f"{KEY}=true requires a validation split", hint).under("dataset"))
-        self._hold_out(splits, shuffle=not task.keeps_order())
-        for warning in overlap_between_splits(splits, task.inputs):
-            log.warning("data: %s", warning)
-        for split, max_rows in self.max_samples.items():
-            if max_rows is not None and split in splits:
-                splits[split] = self.limited(splits[split], max_rows, shuffle=not task.keeps_order())
-        test_rows = numbers.restore(splits) if numbers else None
-        self._test_positions = test_rows and [raw.number(numbers.split, row) for row in test_rows] if numbers else None
+        shares = {"validation": self.validation_size, "test": self.test_size}
+        options = HoldOut(self.seed, self.stratify_by_column, self.group_by_column, not task.keeps_order())
+        label = next((name for name, column in task.columns.items() if column.kind == "label"), None)
+        places = partition(splits, numbers, shares, self.max_samples, task.inputs, label, options, cv)
+        self._places = by_kind(places, raw.number)
         drop_keys(splits, self.stratify_by_column, self.group_by_column)
         if streams and not task.keeps_order():  # after the limit, so that each epoch has the same rows
             splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer_size)
@@ -342,7 +352,12 @@ class Source(Configurable, ABC):
         raw = self.read_columns(self._needed(wanted), rest=True, kinds=self._kinds(wanted))
         if self.split_column in raw.names("train"):  # other data may lack it
             raw = self._split(raw, ())
-        split = next(name for name in reversed(SPLITS) if name in raw.splits)
+        sets = next(sets for kind in reversed(SPLITS) if (sets := sets_of(raw.splits, kind)))
+        split = next(iter(sets.values()))
+        if len(sets) > 1:
+            text = f"{KEY} names {len(sets)} sets, but only one can be read"
+            problem = Problem(f"{self.sets_option}.{kind_of(split)}", text, f"set {KEY} to one of them")
+            raise ConfigError(problem.under("dataset"))
         rows = raw.splits[split]
         if missing := [*self._missing(wanted, raw.names(split), f"the {split} split", [*nested(rows.features)])]:
             raise ConfigError(*(problem.under("dataset") for problem in missing))
@@ -375,25 +390,3 @@ class Source(Configurable, ABC):
             renamed = split_cells(renamed, kinds, self.list_separator)
         labels = [name for name, column in wanted.items() if column.kind == "label"]
         return with_whole_labels(renamed, labels)
-
-    def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
-        """Hold out the missing validation and test splits from train."""
-        shares = {"validation": self.validation_size, "test": self.test_size}
-        remaining = 1.0  # share of all training rows that is left in train
-        for split, share in shares.items():
-            if split in splits or not share:
-                continue
-            fraction = share if remaining == 1 else share / remaining - 1e-9  # rows are rounded up
-            splits["train"], splits[split] = hold_out(
-                splits["train"], fraction, self.seed, self.stratify_by_column, self.group_by_column, shuffle
-            )
-            remaining -= share
-            how = f" by {self.group_by_column}" if self.group_by_column else "" if shuffle else ", from its end"
-            log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
-
-    def limited(self, rows: Any, most: int, shuffle: bool) -> Any:
-        """Return at most that many rows, drawn by `seed`; the first ones for a stream or if `shuffle` is false."""
-        if is_stream(rows):
-            return rows.take(most)
-        drawn = rows.shuffle(seed=self.seed) if shuffle else rows
-        return drawn.select(range(most)) if most < len(rows) else rows

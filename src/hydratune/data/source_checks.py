@@ -50,7 +50,7 @@ def check_source(source: Options) -> Iterator[Problem]:
 def _check_splitting(source: Options) -> Iterator[Problem]:
     """Yield an error for each invalid option that splits rows."""
     if not 0 < source.validation_size < 1:
-        hint = f"set {KEY}=0.1 to hold out 10 % of the training rows"
+        hint = f"set {KEY}=0.1 to hold out 10% of the training rows"
         yield invalid_value("validation_size", "a fraction between 0 and 1", repr(source.validation_size), hint)
     test_hint = f"set {KEY}=0.1, or {KEY}=0 for no test split"
     if not 0 <= source.test_size < 1:

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.eval_sets import kind_of
 from hydratune.data.readers.column_types import MOST_EXACT
 from hydratune.data.streaming import head, is_stream
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
@@ -35,7 +36,7 @@ def key_columns(
     """Return the extra columns of a split: those that split the training rows, or that group the test rows."""
     if is_stream(rows):
         return []
-    names = {"train": [stratify_by, group_by], "test": [group_by]}.get(split, [])
+    names = {"train": [stratify_by, group_by], "test": [group_by]}.get(kind_of(split), [])
     return [name for name in names if name and (split == "train" or name in present)]
 
 
@@ -45,7 +46,7 @@ def drop_keys(splits: DatasetDict, stratify_by: str | None, group_by: str | None
         for split, rows in splits.items():
             if not name or f"_{name}" not in (rows.column_names or ()):
                 continue
-            if split != "test" or name != group_by:
+            if kind_of(split) != "test" or name != group_by:
                 splits[split] = rows.remove_columns(f"_{name}")
             elif f"_{name}" != GROUPS:
                 splits[split] = rows.rename_column(f"_{name}", GROUPS)
@@ -190,27 +191,29 @@ def _filled(batch: Mapping[str, Sequence[Any]], name: str) -> list[list[str]]:
 
 
 class RowNumbers:
-    """Numbers of the rows that become the test rows: those of test as they were read, or of train without such a split.
+    """Numbers of the rows of some splits, as they were read.
 
     The rows have a column of numbers while they are dropped, held out, and limited. `restore` replaces them by rows
     without it, since `datasets` cannot add a column once another added column was removed.
 
     Args:
         splits: Rows as they were read.
+        names: Splits whose rows are numbered. If train is one of them, rows that are held out from it have its numbers.
     """
 
-    def __init__(self, splits: DatasetDict) -> None:
-        self.split = "test" if "test" in splits else "train"
-        self._rows: Any = splits[self.split]
-        if not is_stream(self._rows):
-            splits[self.split] = self._rows.add_column(_NUMBER, [*range(len(self._rows))])
+    def __init__(self, splits: DatasetDict, names: Iterable[str]) -> None:
+        self._read: dict[str, Any] = {split: splits[split] for split in names if not is_stream(splits[split])}
+        for split, rows in self._read.items():
+            splits[split] = rows.add_column(_NUMBER, [*range(len(rows))])
 
-    def restore(self, splits: DatasetDict) -> list[int] | None:
-        """Remove the column from all splits, and return the numbers of the test rows; None if they are a stream."""
+    def restore(self, splits: DatasetDict) -> dict[str, list[tuple[str, int]]]:
+        """Remove the column from all splits; return split -> for each row, the split as read and the row's number."""
         numbers = {split: rows[_NUMBER][:] for split, rows in splits.items() if _NUMBER in (rows.column_names or ())}
+        origins = {split: split if split in self._read else "train" for split in numbers}
         for split, selected in numbers.items():
-            splits[split] = self._rows if selected == [*range(len(self._rows))] else self._rows.select(selected)
-        return numbers.get("test")
+            rows = self._read[origins[split]]
+            splits[split] = rows if selected == [*range(len(rows))] else rows.select(selected)
+        return {split: [(origins[split], number) for number in selected] for split, selected in numbers.items()}
 
 
 def hold_out(
@@ -280,15 +283,17 @@ def overlap_between_splits(splits: DatasetDict, inputs: Sequence[str]) -> Iterat
         columns = [name for name in inputs if name in (rows.column_names or ())]
         if not columns or is_stream(rows):
             continue
-        hashes = _row_hashes(rows, columns)
+        hashes = row_hashes(rows, columns)
         for other, other_hashes in hashes_by_split.items():
+            if kind_of(other) == kind_of(split):  # two validation sets may share rows
+                continue
             if count := int(np.isin(hashes, other_hashes).sum()):
                 names = " and ".join(columns)
                 yield f"{count:,} of {len(rows):,} rows of {split} are in {other} too (the same {names})"
         hashes_by_split[split] = hashes
 
 
-def _row_hashes(rows: Dataset, columns: Sequence[str]) -> np.ndarray:
+def row_hashes(rows: Dataset, columns: Sequence[str]) -> np.ndarray:
     """Return hashes of shape (rows,) and type uint64, equal for rows with equal values in all columns."""
     import pandas as pd
 

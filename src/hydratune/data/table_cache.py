@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.data.cache import ROWS, cache_dir
+from hydratune.data.cache import ROWS, used_folder
 from hydratune.data.open_files import digest
 from hydratune.data.readers.column_types import Type, arrow_table
 from hydratune.data.readers.formats import FORMATS, binary_batches
@@ -86,9 +86,8 @@ def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
-    cache_file = cache_dir() / ROWS / f"{_key(files, features)[:32]}.arrow"
+    cache_file = used_folder(ROWS) / f"{_key(files, features)[:32]}.arrow"
     if not cache_file.exists():
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
         partial_file = cache_file.with_suffix(f".{uuid.uuid4().hex[:8]}")  # other runs may write the same file
         try:
             with pa.ipc.new_stream(partial_file, features.arrow_schema) as writer:

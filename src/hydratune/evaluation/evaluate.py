@@ -6,19 +6,23 @@ import logging
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.config import hydra_guard
+from hydratune.config import user_settings
 from hydratune.config.allowlist import is_in
 from hydratune.config.instantiate import build
 from hydratune.data.cache import content_hash
+from hydratune.data.cross_validation import CrossValidation
+from hydratune.data.eval_sets import kind_of, sets_of
 from hydratune.data.label_names import split_unseen, unseen_counts
+from hydratune.data.partition import limited
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
+from hydratune.data.split_column import unknown_split
 from hydratune.data.splits import without_groups
 from hydratune.data.streaming import is_stream
 from hydratune.data.unusable_rows import left_out
@@ -31,22 +35,26 @@ from hydratune.evaluation.load_run import (
     overriding,
     started_here,
 )
-from hydratune.tasks.base import EvalSplit
+from hydratune.training.artifacts import decoded_rows
+from hydratune.training.eval_sets import EvalSets, eval_splits
+from hydratune.training.report.page import prediction_sections
 from hydratune.training.results import BALANCED, split_metrics
-from hydratune.training.setup import make_trainer, scorer, use_task_loss
-from hydratune.utils import hub
-from hydratune.utils.errors import KEY, ConfigError, Problem
+from hydratune.training.setup import cross_validation, make_trainer, use_task_loss
+from hydratune.training.tables import write as write_tables
+from hydratune.utils import hub, report_page
+from hydratune.utils.errors import KEY, ConfigError, Problem, optional_record
+from hydratune.utils.files import EVALUATION_PREDICTIONS, EVALUATIONS, write_json, write_lines, write_text
 from hydratune.utils.logs import quiet_libraries
-from hydratune.utils.provenance import redact
+from hydratune.utils.provenance import redact, text_hash
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset
 
     from hydratune.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
-FOLDER = "evaluations"  # inside the run directory
 # Keys of a run's config that overrides may change; the model stays as it was trained.
 CHANGES = ("dataset", "hardware", "task.extra_metrics", "task.metrics", "trainer.args.per_device_eval_batch_size")
 # Keys of the dataset that do not select other data.
@@ -56,7 +64,7 @@ _LOCAL = "LocalFiles"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of an evaluation, with the fields of its JSON file.
+    """Result of an evaluation.
 
     Args:
         name: Name of the file, and of the evaluation in MLflow.
@@ -66,6 +74,8 @@ class Evaluation:
         dataset: Config of the data.
         metrics: Name -> value, without a prefix.
         precision: Precision of the evaluation, e.g. `bf16`.
+        decoded: Rows with their predictions, see `Task.predictions_with_labels`.
+        tables: Results by label, see `Task.tables`.
     """
 
     name: str
@@ -75,6 +85,36 @@ class Evaluation:
     dataset: Mapping[str, Any]
     metrics: Mapping[str, float]
     precision: str
+    decoded: Sequence[Mapping[str, Any]] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def write(self, run_directory: Path) -> list[Path]:
+        """Write the metrics, the predictions, the tables by label, and a report; return the files.
+
+        Args:
+            run_directory: Directory of the evaluated run.
+        """
+        folder = run_directory / EVALUATIONS
+        folder.mkdir(exist_ok=True)
+        summary, predictions, page = (
+            folder / f"{self.name}{end}" for end in (".json", EVALUATION_PREDICTIONS, ".html")
+        )
+        predictions.unlink(missing_ok=True)  # of an earlier evaluation under this name
+        write_json(summary, {name: value for name, value in vars(self).items() if name not in ("decoded", "tables")})
+        if not self.decoded:
+            return [summary]
+        write_lines(predictions, self.decoded)
+        with optional_record(page.name):
+            write_text(page, self._report())
+        return [summary, predictions, page, *write_tables(self.tables, folder / f"{self.name}.tables")]
+
+    def _report(self) -> str:
+        return report_page.page(
+            self.name,
+            report_page.paragraph(f"{self.rows:,} rows of {self.split}", "lead"),
+            report_page.section("Metrics", report_page.table(["metric", self.name], [*self.metrics.items()])),
+            *prediction_sections(self.decoded, self.tables, split=self.name),
+        )
 
 
 def evaluate(
@@ -85,11 +125,11 @@ def evaluate(
     Raises:
         ConfigError: If an override is invalid, or if rows are unreadable or have labels that the model does not have.
     """
-    cfg = _changed(run.cfg, overrides, config_dir)
+    cfg, typed_keys = _changed(run.cfg, overrides, config_dir)
     if not started_here(run.directory):
-        if errors := [*hydra_guard.data_files(cfg, _keys(overrides), ["dataset"])]:
+        if errors := [*user_settings.data_files(cfg, typed_keys, ["dataset"])]:
             raise ConfigError(*errors)
-        hydra_guard.restrict_images(_keys(overrides))
+        user_settings.restrict_images(typed_keys)
     is_other = any(not is_in(key, _SAME_DATA) for key in _keys(overrides) if is_in(key, ("dataset",)))
     file_split = _one_file(cfg) if is_other else None
     evaluation_name = _checked_name(name or _name(cfg, file_split))
@@ -101,28 +141,37 @@ def evaluate(
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(replace(run, cfg=cfg), task, load_processor(run, task), Path(folder))
         trained_labels = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
-        split, rows = _other_rows(task, source, trained_labels) if is_other else _own_rows(task, source, trained_labels)
+        if is_other:
+            split, sets = _other_rows(task, source, trained_labels)
+        else:
+            split, sets = _own_rows(task, source, trained_labels, cross_validation(cfg))
         split = file_split if file_split and split == "train" else split  # the only one, unless a column names several
-        log.info("data: %s rows of %s", f"{len(rows):,}", split)
-        data = task.prepare(_splits(test=rows), loaded.processor, loaded.longest, trained_labels)
+        count = sum(map(len, sets.values()))
+        log.info("data: %s rows of %s", f"{count:,}", split)
+        named_sets = _splits(**{f"test.{name}" if name else "test": rows for name, rows in sets.items()})
+        data = task.prepare(named_sets, loaded.processor, loaded.longest, trained_labels)
         for sentence in data.said:
             log.warning("data: %s", sentence)
         task.check_head(data.head)
-        test = EvalSplit(data.splits["test"], data.head, run.tuned(task))
         trainer = make_trainer(
             cfg.trainer,
             model=loaded.network,
             args=loaded.args,
             data_collator=task.collator(loaded.processor),
             processing_class=loaded.processor,
-            compute_metrics=scorer(task, test),
             preprocess_logits_for_metrics=task.reduce_logits,
         )
         use_task_loss(trainer, data.loss)
-        measured = trainer.predict(test.rows, metric_key_prefix="test").metrics
+        evaluated = EvalSets(task, eval_splits(data, "test", run.tuned(task))).predict(trainer, "test")
     dataset_config: Any = redact(OmegaConf.to_container(cfg.dataset))
-    digest, metrics = content_hash(rows), split_metrics(measured, "test")
-    return Evaluation(evaluation_name, split, len(rows), digest, dataset_config, metrics, loaded.precision)
+    digests, metrics = [content_hash(rows) for rows in sets.values()], split_metrics(evaluated.metrics, "test")
+    digest = digests[0] if len(digests) == 1 else text_hash(" ".join(digests))
+    decoded: list[dict[str, Any]] = []
+    tables: Mapping[str, pd.DataFrame] = {}
+    with optional_record("predictions"):
+        decoded = decoded_rows(task, sets, (), evaluated)
+        tables = task.tables(decoded, data.head) if decoded else {}
+    return Evaluation(evaluation_name, split, count, digest, dataset_config, metrics, loaded.precision, decoded, tables)
 
 
 # --- arguments -------------------------------------------------------------------------------------------
@@ -132,13 +181,14 @@ def _keys(overrides: Sequence[str]) -> list[str]:
     return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
-def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
-    """Return the run's config with the overrides; `dataset=NAME` replaces the run's dataset."""
+def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None) -> tuple[DictConfig, list[str]]:
+    """Return the run's config with the overrides, and the typed keys; `dataset=NAME` replaces the run's dataset."""
     with overriding(overrides, config_dir) as request:
         cfg, problems = change_config(cfg, request, CHANGES)
+        typed_keys = [*request.typed_keys, *request.chosen_groups]
     if problems:
         raise ConfigError(*problems)
-    return cfg
+    return cfg, typed_keys
 
 
 def _use_balanced_weights(cfg: DictConfig, run: FinishedRun) -> None:
@@ -157,6 +207,9 @@ def _one_file(cfg: DictConfig) -> str | None:
         return None
     paths: Any = OmegaConf.to_container(cfg.dataset.get("files") or OmegaConf.create({}))
     split_names: Any = OmegaConf.to_container(cfg.dataset.get("splits") or OmegaConf.create({}))
+    settings = {"files": paths, "splits": split_names}
+    if unknown := [unknown_split(key, name) for key, names in settings.items() for name in names if name not in SPLITS]:
+        raise ConfigError(*(problem.under("dataset") for problem in unknown))
     files = {split: path for split, path in paths.items() if path not in (None, "???")}
     files |= {
         split: files["train"] for split, name in split_names.items() if name and "train" in files and split not in files
@@ -164,6 +217,10 @@ def _one_file(cfg: DictConfig) -> str | None:
     split = next((name for name in reversed(SPLITS) if name in files), None)
     if split is None:
         raise ConfigError(Problem("dataset.files.test", f"{KEY} is required", f"set {KEY}=FILE"))
+    if isinstance(files[split], dict):
+        text = f"{KEY} names several sets, but other data are scored one set at a time"
+        hint = f"set {KEY}={next(iter(files[split].values()), 'FILE')}"
+        raise ConfigError(Problem(f"dataset.files.{split}", text, hint))
     cfg.dataset.files = {"train": files[split]}
     cfg.dataset.splits = {"train": split_names.get(split)}
     cfg.dataset.streaming = False
@@ -208,15 +265,18 @@ def _splits(**splits: Dataset) -> Any:
     return DatasetDict(splits)
 
 
-def _own_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str, Dataset]:
-    """Return the run's test split, or its validation split if it has no test split."""
-    splits = without_groups(source.load(task))
-    split = "test" if "test" in splits else "validation"
-    return split, task.align_labels(splits[split], source.label_names, trained_labels)
+def _own_rows(
+    task: Task, source: Any, trained_labels: list[str], cv: CrossValidation
+) -> tuple[str, dict[str, Dataset]]:
+    """Return the run's test split, or its validation split if it has no test split: set -> rows."""
+    splits = without_groups(source.load(task, cv))
+    kind = "test" if sets_of(splits, "test") else "validation"
+    sets = sets_of(splits, kind).items()
+    return kind, {name: task.align_labels(splits[split], source.label_names, trained_labels) for name, split in sets}
 
 
-def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str, Dataset]:
-    """Return the split of other data to score, without bad rows if the config drops them."""
+def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str, dict[str, Dataset]]:
+    """Return the split of other data to score, without bad rows if the config drops them, as a set without a name."""
     if not isinstance(source, Source):
         text = f"{KEY} must be a single dataset, not {type(source).__name__}"
         raise ConfigError(Problem("dataset", text, "evaluate on each of its datasets"))
@@ -239,5 +299,5 @@ def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str
         hint = f"set {KEY}=keep to count the rows as errors of the model"
         raise ConfigError(Problem("dataset.unseen_labels", text, hint))
     rows = rows.select([i for i in range(len(rows)) if i not in dropped]) if dropped else rows
-    max_rows = source.max_samples.get(split)
-    return split, source.limited(rows, max_rows, shuffle=not task.keeps_order()) if max_rows else rows
+    max_rows = source.max_samples.get(kind_of(split))
+    return split, {"": limited(rows, max_rows, source.seed, not task.keeps_order()) if max_rows else rows}

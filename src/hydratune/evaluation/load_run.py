@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,20 +15,25 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.config import composition, servers
+from hydratune.config import composition
 from hydratune.config.allowlist import is_in
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
+from hydratune.config.frozen_values import text_of_interpolation
 from hydratune.config.instantiate import build
+from hydratune.config.secret_values import resolved_secrets
 from hydratune.config.signatures import signature
 from hydratune.config.validate import check_targets
-from hydratune.models import adapters, remote_code
-from hydratune.tracking.delivery import POINTER, pointer
-from hydratune.tracking.journal import DIRECTORY
+from hydratune.models import adapters, code_guard
+from hydratune.models.base import checked_tokenizer
+from hydratune.tasks.probabilities import ProbabilitySettings
+from hydratune.tracking.run_lookup import RunLookup
+from hydratune.training.results import read_metrics
 from hydratune.training.setup import training_arguments
 from hydratune.utils import gc_tuning, hub
 from hydratune.utils.errors import ConfigError, Problem, one_line, similar
-from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, find_files, unfinished_run
+from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, unfinished_run
+from hydratune.utils.logs import apply_verbosity, shows_bars
 from hydratune.utils.secret_formats import MASK
 from hydratune.utils.yaml_files import read_hydra_node, read_plain_config
 
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
 
     from hydratune.tasks.base import Task
 
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
 _LABELS = "dataset.labels"  # a list or a mapping, which replaces the run's label names and is not merged with them
 # TrainingArguments that disable the parts of training that evaluation does not need.
 _OVER = {
@@ -97,17 +100,22 @@ class LoadedRun:
 def log_to_stderr() -> None:
     """Send log messages to stderr, separate from the output on stdout."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    apply_verbosity()
     for library in ("alembic", "httpx", "mlflow"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
-def open_run(name: str, uri: str) -> FinishedRun:
-    """Return the run of a directory, or of an MLflow run id that local files or the store at `uri` know.
+def open_run(name: str, uri: str | None = None) -> FinishedRun:
+    """Return the finished run that RUN stands for.
+
+    Args:
+        name: RUN as the user typed it.
+        uri: Store that the user typed, if any.
 
     Raises:
         ConfigError: If the run does not exist, did not finish, or has unreadable files.
     """
-    directory = directory_of(name, uri)
+    directory = RunLookup(uri).directory(name)
     if missing := [file_name for file_name in (CONFIG, METRICS, MODEL) if not (directory / file_name).exists()]:
         raise ConfigError(unfinished_run(directory, missing))
     check_links(directory)
@@ -129,19 +137,6 @@ def open_run(name: str, uri: str) -> FinishedRun:
     return FinishedRun(directory, cfg, metrics)
 
 
-def read_metrics(directory: Path) -> dict[str, Any]:
-    """Return the metrics of a finished run by Trainer's names; raise ConfigError if they are not what a run writes."""
-    try:
-        metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
-    except (OSError, RecursionError, ValueError):
-        metrics = None
-    scores = metrics.items() if isinstance(metrics, dict) else [("eval_", None)]
-    if any(not isinstance(score, int | float) for name, score in scores if name.startswith(("eval_", "test_"))):
-        text = f"{METRICS} must contain names of metrics and numbers"
-        raise ConfigError(Problem("RUN", text, "restore the file", os.path.relpath(directory / METRICS)))
-    return dict(scores)
-
-
 def _unknown_keys(config: Any) -> Iterator[str]:
     """Yield the keys of a stored config that this version does not have, such as keys that were renamed since."""
     for group, node in config.items():
@@ -158,32 +153,6 @@ def _without_masks(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_masks(item) for name, item in value.items()}
     return None if value == MASK else value
-
-
-def directory_of(name: str, uri: str) -> Path:
-    """Return the named directory, or the directory of an MLflow run id.
-
-    Pointer files below `outputs` and `multirun` are searched for the id, then the tags of the run in the store.
-
-    Raises:
-        ConfigError: If the store at `uri` does not know the run's directory, or if another run is in it.
-    """
-    if Path(name).is_dir() or not _RUN_ID.fullmatch(name):
-        return Path(name)
-    for root in servers.RESULTS:
-        for pointer_file in find_files(Path(root), POINTER):
-            if (pointer(pointer_file.parent) or {}).get("run_id") == name:
-                return pointer_file.parent
-    from hydratune.tracking.later import tag_of_run
-
-    if (directory := tag_of_run(uri, name, DIRECTORY)) is None:
-        text = f"the MLflow run {name!r} has no tag {DIRECTORY}, which names its directory"
-        raise ConfigError(Problem("RUN", text, "name the run directory instead of the ID"))
-    # The tag is untrusted, since anyone with access to the store can change it.
-    if (pointer(Path(directory)) or {}).get("run_id") != name:
-        text = f"the tag of the run leads to {directory!r}, but its {POINTER} does not name the run {name}"
-        raise ConfigError(Problem("RUN", text, "name the run directory instead of the ID"))
-    return Path(directory)
 
 
 def started_here(directory: Path) -> bool:
@@ -221,8 +190,10 @@ def load_processor(run: FinishedRun, task: Task) -> Any:
     reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
     try:
         processor = reader.from_pretrained(folder, trust_remote_code=False)
-    except (KeyError, OSError, ValueError) as error:
+    except hub.unreadable() as error:
         raise _unloadable(folder, error) from error
+    if task.processor == "tokenizer":
+        checked_tokenizer(processor, "RUN")
     task.check_processor(processor)
     return processor
 
@@ -242,8 +213,6 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
         output_dir: Directory that Trainer may write to.
         batch_size: Rows per batch; None for the run's batch size.
     """
-    from safetensors import SafetensorError
-
     from hydratune.training.effective_precision import precisions
 
     folder = run.directory / MODEL
@@ -251,16 +220,20 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
     batch_args = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
     cfg = _for_evaluation(run.cfg)
     hardware = build(cfg.hardware)
-    bars = {} if sys.stderr.isatty() else {"disable_tqdm": True}
+    bars = {} if shows_bars() else {"disable_tqdm": True}
     args = training_arguments(cfg, task, hardware, output_dir, **_OVER, **batch_args, **bars)
     hardware.log_summary()
     try:
         model = _network(run, folder, task)
-    except (ImportError, KeyError, OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except ConfigError:
+        raise
+    except hub.unreadable(ImportError, RuntimeError) as error:
         raise _unloadable(folder, error) from error
     if not getattr(model, "is_quantized", False):  # quantized models must stay on the device that they were loaded on
         model.to(args.device)
     gc_tuning.restore_gc()
+    if isinstance(task, ProbabilitySettings):
+        task.load_decisions(folder, [str(model.config.id2label[i]) for i in range(model.config.num_labels)])
     precision = precisions(args, model, cfg.hardware.get("eval_precision"))["eval_precision"]
     return LoadedRun(model.eval(), processor, task.max_tokens(model.config, processor), args, precision)
 
@@ -281,7 +254,7 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
     if (folder / "adapter_config.json").is_file():
         return adapters.load(folder)
     kernel = OmegaConf.select(run.cfg, "model.attn_implementation")
-    if errors := [problem.under("model") for problem in remote_code.kernel(kernel)]:
+    if errors := [problem.under("model") for problem in code_guard.kernel(kernel)]:
         raise ConfigError(*errors)
     if OmegaConf.select(run.cfg, "model.trust_remote_code"):
         text = f"the model in {str(folder)!r} needs code from the Hub, which is not run here"
@@ -301,7 +274,7 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
             (`hardware=cpu`), which takes the option's values instead of the stored ones.
 
     Returns:
-        The changed config, and an error for each invalid override. If there are errors, no override is applied.
+        The changed config, and an error for each invalid override. Invalid overrides are not applied.
     """
     problems = [problem for _, problem in composition.check_choices(request)]
     for override in request.parsed:
@@ -313,16 +286,18 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
     if problems:
         return cfg, problems
     cfg = cfg.copy()
-    groups = [override.key_or_group for override in request.parsed if override.key_or_group in request.groups]
-    if groups:
+    if groups := request.chosen_groups:
         composed = composition.compose_config(request, composition.force_add(request))
         for group in groups:
-            cfg[group] = OmegaConf.create(OmegaConf.to_container(composed[group], resolve=True))
+            plain = OmegaConf.to_container(composed[group], resolve=True)
+            if "${" in json.dumps(plain, default=str):  # the value would be resolved a second time
+                problems.append(text_of_interpolation(group))
+            cfg[group] = OmegaConf.create(plain)
     for override in request.parsed:
         if override.key_or_group not in groups:
             key = override.key_or_group
             OmegaConf.update(cfg, key, override.value(), merge=key != _LABELS, force_add=True)
-    return cfg, []
+    return cfg, problems or [*resolved_secrets(cfg, ())]
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import inspect
 import json
 import logging
 import shlex
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.data.columns import BadRow, unknown_columns
+from hydratune.data.eval_sets import flat_sets
 from hydratune.data.local import LocalFiles
 from hydratune.data.unusable_rows import left_out
 from hydratune.evaluation.load_run import (
@@ -30,12 +30,12 @@ from hydratune.evaluation.load_run import (
 )
 from hydratune.evaluation.writer import check_output, writing
 from hydratune.tasks.base import EvalSplit
-from hydratune.tracking.mlflow import Mlflow
+from hydratune.tasks.decisions import abstain
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import ConfigError, Problem, invalid_value, similar
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, similar
 from hydratune.utils.file_formats import suffix
 from hydratune.utils.files import ROW
-from hydratune.utils.logs import quiet_libraries
+from hydratune.utils.logs import quiet_libraries, shows_bars
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -82,7 +82,8 @@ class PredictRequest(NamedTuple):
         max_samples: Maximum number of rows; None for all.
         skip_bad_rows: Leave out bad rows; otherwise they are an error.
         columns: Columns of the file to write next to the predictions; None for all except images and binary data.
-        uri: MLflow store in which a run id is looked up.
+        uri: MLflow store of the run that the user typed; None for the default.
+        min_confidence: Probability below which a prediction is null.
     """
 
     run: str
@@ -93,7 +94,8 @@ class PredictRequest(NamedTuple):
     max_samples: int | None = None
     skip_bad_rows: bool = False
     columns: Sequence[str] | None = None
-    uri: str = Mlflow.uri
+    uri: str | None = None
+    min_confidence: float | None = None
 
 
 def predict(asked: PredictRequest) -> None:
@@ -105,6 +107,9 @@ def predict(asked: PredictRequest) -> None:
     run = open_run(asked.run, asked.uri)
     cfg = _changed(run.cfg, asked)
     task = build_task(cfg)
+    if asked.min_confidence is not None and not task.has_confidence:
+        text = f"{KEY} is not possible: {type(task).__name__} has no probability of a prediction"
+        raise ConfigError(Problem("--min-confidence", text, f"leave {KEY} out"))
     source = _source(cfg, asked, task)
     quiet_libraries()
     processor = load_processor(run, task)
@@ -115,6 +120,8 @@ def predict(asked: PredictRequest) -> None:
     with writing(asked.out) as write:
         for numbers in _chunks(data, predictor.chunk):
             predictions = predictor.rows(data.inputs.select(numbers))
+            if (minimum := asked.min_confidence) is not None:
+                predictions = (abstain(prediction, minimum) for prediction in predictions)
             write([*_records(data, numbers, predictions)])
     if predictor.cut:
         log.warning("data: %s inputs were truncated to the maximum length of the model", f"{predictor.cut:,}")
@@ -132,6 +139,8 @@ def _changed(cfg: DictConfig, request: PredictRequest) -> DictConfig:
         value = getattr(request, name)
         if value is not None and value < 1:
             problems.append(invalid_value(f"--{name.replace('_', '-')}", "at least 1", value))
+    if request.min_confidence is not None and not 0 <= request.min_confidence <= 1:
+        problems.append(invalid_value("--min-confidence", "a probability from 0 to 1", request.min_confidence))
     with overriding(request.overrides) as override_request:
         cfg, unchangeable = change_config(cfg, override_request, CHANGES)
     problems += unchangeable
@@ -177,7 +186,9 @@ def _is_typed(name: str, request: PredictRequest) -> bool:
 def _is_like(node: DictConfig, request: PredictRequest) -> bool:
     """Return whether the file has a suffix of the run's files, so that it is read with the same options."""
     files: Any = OmegaConf.to_container(node.get("files") or OmegaConf.create({}))
-    paths = [path for value in files.values() for path in (value if isinstance(value, list) else [value]) if path]
+    paths = [
+        path for value in flat_sets(files).values() for path in (value if isinstance(value, list) else [value]) if path
+    ]
     return suffix(request.file) != "" and suffix(request.file) in {suffix(Path(path)) for path in paths}
 
 
@@ -279,7 +290,7 @@ def _chunks(data: InputRows, size: int) -> Iterator[list[int]]:
     from rich.progress import Progress
 
     count = len(data.inputs)
-    with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(console=plain_console(stderr=True), disable=not shows_bars()) as progress:
         task_id = progress.add_task("predicting", total=count - len(data.bad))
         for start in range(0, count, size):
             numbers = [i for i in range(start, min(start + size, count)) if i not in data.bad]
@@ -360,14 +371,18 @@ class Predictor:
 
 
 def _joined(batches: Sequence[Any]) -> Any:
-    """Return the rows of all batches, which may differ in width; a tuple of lists if batches are tuples."""
+    """Return the rows of all batches, which may differ in width; a tuple or dict of lists if batches are such."""
+    if isinstance(batches[0], dict):
+        return {name: _joined([batch[name] for batch in batches]) for name in batches[0]}
     if isinstance(batches[0], tuple):
         return tuple(_joined(column) for column in zip(*batches, strict=True))
     return [row for batch in batches for row in (batch.float() if batch.is_floating_point() else batch).cpu().numpy()]
 
 
 def _in_order(values: Any, order: Sequence[int]) -> Any:
-    """Undo a reordering, where `values[k]` belongs to row `order[k]`; a tuple holds several such lists."""
+    """Undo a reordering, where `values[k]` belongs to row `order[k]`; a tuple or dict holds several such lists."""
+    if isinstance(values, dict):
+        return {name: _in_order(column, order) for name, column in values.items()}
     if isinstance(values, tuple):
         return tuple(_in_order(column, order) for column in values)
     ordered: list[Any] = [None] * len(order)

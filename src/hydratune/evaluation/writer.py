@@ -17,6 +17,7 @@ from hydratune.utils.logs import data_output
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PROBABILITIES = "probabilities"  # column of the output: label -> probability, or a list of probabilities
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 Write = Callable[[Sequence[Mapping[str, Any]]], None]  # writes rows that all have the same keys
 
@@ -87,15 +88,25 @@ def _parquet(path: Path) -> Iterator[Write]:
     def write(rows: Sequence[Mapping[str, Any]]) -> None:
         if not writers:
             inferred = pa.Table.from_pylist(list(rows)).schema
-            schema = pa.schema([(name, _known(inferred.field(name).type)) for name in inferred.names])
+            schema = pa.schema([(name, _column_type(name, inferred.field(name).type)) for name in inferred.names])
             writers.append(ParquetWriter(path, schema))
-        writers[0].write_table(pa.Table.from_pylist(list(rows), schema=writers[0].schema))
+        is_map = {field.name for field in writers[0].schema if pa.types.is_map(field.type)}
+        pairs = [{n: [*v.items()] if n in is_map else v for n, v in row.items()} for row in rows] if is_map else rows
+        writers[0].write_table(pa.Table.from_pylist(list(pairs), schema=writers[0].schema))
 
     try:
         yield write
     finally:
         for writer in writers:
             writer.close()
+
+
+def _column_type(name: str, dtype: pa.DataType) -> pa.DataType:
+    """Return the type of a column; probabilities are a map, since the most probable labels differ from row to row."""
+    import pyarrow as pa
+
+    is_by_label = name == PROBABILITIES and pa.types.is_struct(dtype)
+    return pa.map_(pa.string(), pa.float64()) if is_by_label else _known(dtype)
 
 
 def _known(dtype: pa.DataType) -> pa.DataType:

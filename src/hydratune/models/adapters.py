@@ -172,8 +172,7 @@ def load(folder: str | Path) -> PreTrainedModel:
     from peft import PeftConfig, PeftModel
 
     hub.check_checkpoint("adapter", str(folder))
-    safe = {"trust_remote_code": False}
-    config = transformers.AutoConfig.from_pretrained(folder, **safe)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     try:
         adapter_config = PeftConfig.from_pretrained(str(folder))
     except (KeyError, TypeError) as error:  # an unknown adapter type, or fields of another type
@@ -189,9 +188,8 @@ def load(folder: str | Path) -> PreTrainedModel:
     hub.check_checkpoint("adapter", str(name))
     hub.check_no_adapter("adapter", str(name), revision)
     quantization = getattr(config, "quantization_config", None)
-    if quantization and not hasattr(
-        transformers.AutoConfig.from_pretrained(name, revision=revision, **safe), "quantization_config"
-    ):
+    base_config = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if quantization and not hasattr(base_config, "quantization_config"):
         del config.quantization_config  # it says how to quantize the checkpoint, not what is in it
         quantization = transformers.BitsAndBytesConfig.from_dict(quantization)
     with only_errors():  # warnings about the head are wrong: it comes with the adapter
@@ -200,12 +198,11 @@ def load(folder: str | Path) -> PreTrainedModel:
             raise ValueError(f"{config.architectures[0]} is not a model class of transformers")
         options = {
             "use_safetensors": True,
-            **safe,
             "revision": revision,
             "quantization_config": quantization,
             "ignore_mismatched_sizes": True,
         }
-        base_model = model_class.from_pretrained(name, config=config, **options)
+        base_model = model_class.from_pretrained(name, config=config, trust_remote_code=False, **options)
     adapted = PeftModel.from_pretrained(base_model, str(folder))
     return adapted.get_base_model() if quantization else adapted.merge_and_unload()
 

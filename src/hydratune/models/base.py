@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
+import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hydratune.config.configurable import Configurable
-from hydratune.models import remote_code
+from hydratune.models import code_guard
+from hydratune.models.parameters import freeze
 from hydratune.utils import hub
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, one_line, similar
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NO_FIELDS = {"self", "args", "kwargs", "name_or_path", "transformers_version"}
 _NO_LIMIT = 1_000_000  # tokens; transformers writes 1e30 for no limit
 
 
@@ -80,7 +81,7 @@ class Model(Configurable, ABC):
         if self.dropout is not None and not 0 <= self.dropout < 1:
             requirement = "null or a probability from 0 to below 1"
             yield invalid_value("dropout", requirement, repr(self.dropout), f"set {KEY}=0.1")
-        yield from remote_code.kernel(self.attn_implementation)
+        yield from code_guard.kernel(self.attn_implementation)
 
     def needs(self) -> dict[str, hub.Repository]:
         """Return the repositories that the Hub or its cache has to provide."""
@@ -163,43 +164,6 @@ def _initialized(names: tuple[str, ...], module: PreTrainedModel) -> str:
         return "; all newly initialized"
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"; newly initialized: {', '.join(names[:_LISTED])}{more}" if names else ""
-
-
-def freeze(module: PreTrainedModel, patterns: list[str]) -> int:
-    """Freeze the parameters whose name, or a prefix of it, matches one of the patterns, and return their number.
-
-    Patterns may omit the prefix of the base model (`bert.`).
-
-    Raises:
-        ConfigError: If a pattern matches no parameter, or no parameter is left to train.
-    """
-    prefix = f"{module.base_model_prefix}."
-    short_names = {name: name.removeprefix(prefix) for name, _ in module.named_parameters()}
-    problems, count = [], 0
-    for pattern in patterns:
-        matches = {
-            name for name, short_name in short_names.items() if _fits(name, pattern) or _fits(short_name, pattern)
-        }
-        if not matches:
-            modules = {part for name in short_names.values() for part in accumulate(name.split("."), "{}.{}".format)}
-            text = f"{KEY}: no parameter of {type(module).__name__} matches {pattern!r}"
-            example = f"use names such as {next(iter(short_names.values()))}"
-            problems.append(Problem("model.freeze", text, similar("module", pattern, modules, example)))
-        for name, parameter in module.named_parameters():
-            if name in matches and parameter.requires_grad:
-                parameter.requires_grad_(False)
-                count += parameter.numel()
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        has_head = len({name.startswith(prefix) for name in short_names}) > 1
-        hint = f"set {KEY}=[{module.base_model_prefix}] to train only the head" if has_head else ""
-        problems.append(Problem("model.freeze", f"{KEY}={patterns} freezes every parameter", hint))
-    if problems:
-        raise ConfigError(*problems)
-    return count
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
 
 
 # Suffixes of dropout fields in the configs of different model families.
@@ -293,12 +257,29 @@ def _spare(tokenizer: Any, rows: int) -> int:
     return sum(token.content not in special_tokens and token.content not in template for token in added)
 
 
-def unknown_fields(config: PretrainedConfig, names: Mapping[str, Any]) -> ConfigError:
-    """Return the ConfigError for fields of `model.config` that a config does not have."""
-    fields = config.to_dict()
-    hints = {name: similar("field", name, fields, prefix="model.config.") for name in names}
-    owner = type(config).__name__
-    return ConfigError(*(Problem(f"model.config.{n}", f"{owner} has no field {n!r}", hints[n]) for n in names))
+def check_fields(config: PretrainedConfig, names: Mapping[str, Any], key: str = "model.config") -> None:
+    """Raise ConfigError unless all names are fields of a model's config class, and of the configs inside it.
+
+    Other attributes, e.g. methods, and arguments of `from_pretrained` are not fields.
+    """
+    from transformers import PretrainedConfig
+
+    allowed = _fields(config)
+    if unknown := [name for name in names if name not in allowed]:
+        hints = {name: similar("field", name, allowed, prefix=f"{key}.") for name in unknown}
+        owner = type(config).__name__
+        raise ConfigError(*(Problem(f"{key}.{n}", f"{owner} has no field {n!r}", hints[n]) for n in unknown))
+    for name, value in names.items():
+        part = getattr(config, name, None)
+        if isinstance(part, PretrainedConfig) and isinstance(value, Mapping):
+            check_fields(part, value, f"{key}.{name}")
+
+
+def _fields(config: PretrainedConfig) -> set[str]:
+    """Return the names that a config is saved with, those of its constructor, and other names for them."""
+    kind = type(config)
+    aliases = {name for name in dir(kind) if isinstance(value := getattr(kind, name), property) and value.fset}
+    return {*config.to_dict(), *kind.attribute_map, *inspect.signature(kind.__init__).parameters, *aliases} - _NO_FIELDS
 
 
 def is_hub_id(name: str) -> bool:
@@ -329,7 +310,20 @@ def load_tokenizer(
 
     pinned = {"code_revision": revision} if trust_remote_code else {}
     with hub.loading(key, name):
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code, **pinned)
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code, **pinned
+        )
+    return checked_tokenizer(tokenizer, key)
+
+
+def checked_tokenizer(tokenizer: Any, key: str) -> PreTrainedTokenizerBase:
+    """Return a tokenizer; raise ConfigError for an object of another kind, such as the two tokenizers of RAG."""
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        text = f"the checkpoint of {KEY} has no single tokenizer, but a {type(tokenizer).__name__}"
+        raise ConfigError(Problem(key, text))
+    return tokenizer
 
 
 def bos_eos_ids(tokenizer: Any) -> tuple[int | None, int | None]:

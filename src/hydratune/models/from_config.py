@@ -9,21 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.models import remote_code
+from hydratune.models import code_guard
 from hydratune.models.base import (
     Model,
     Network,
     attention,
     bos_eos_ids,
+    check_fields,
     check_name,
     is_hub_id,
     load_tokenizer,
     only_errors,
     set_dropout,
     text_config,
-    unknown_fields,
 )
 from hydratune.utils import hub
+from hydratune.utils.checkpoint_references import foreign_files
 from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, one_line, similar
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class FromConfig(Model):
     def check(self) -> Iterator[Problem]:
         """Yield errors of the base class, and errors for fields that name code or for a missing processor."""
         yield from super().check()
-        yield from remote_code.fields(self.config)
+        yield from code_guard.fields(self.config)
         if self.tokenizer is None and self.image_processor is None:
             hint = f"set {KEY}=bytes, or to a Hub ID or a directory"
             yield Problem("tokenizer", f"{KEY} is required, or {NODE}image_processor for images", hint)
@@ -74,8 +75,7 @@ class FromConfig(Model):
             hint = similar("model type", self.model_type, CONFIG_MAPPING, _COMMON_TYPES, f"{KEY}=")
             raise ConfigError(Problem("model.model_type", f"unknown model type {self.model_type!r}", hint))
         defaults = AutoConfig.for_model(self.model_type)
-        if unknown := {name: value for name, value in self.config.items() if not hasattr(defaults, name)}:
-            raise unknown_fields(defaults, unknown)
+        check_fields(defaults, self.config)
         try:
             config = AutoConfig.for_model(self.model_type, **self.config)
         except (StrictDataclassError, TypeError, ValueError) as error:
@@ -108,19 +108,31 @@ class FromConfig(Model):
         return tokenizer
 
     def _make_image_processor(self, config: PretrainedConfig) -> Any:
-        """Create the image processor through temporary checkpoint files, by which transformers chooses its class."""
+        """Create the image processor of the model's class; transformers finds it by the files of a checkpoint."""
         from transformers import AutoImageProcessor
         from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
         with tempfile.TemporaryDirectory() as folder, only_errors():
+            arguments_file = Path(folder) / "preprocessor_config.json"
+            arguments_file.write_text(json.dumps(self.image_processor or {}))
+            if reference := next(foreign_files(Path(folder)), None):
+                text = f"{KEY} names a file or a repository: {reference.partition(': ')[2]}"
+                raise ConfigError(Problem("model.image_processor", text, "remove it"))
+            arguments_file.write_text("{}")
             config.save_pretrained(folder)
-            (Path(folder) / "preprocessor_config.json").write_text(json.dumps(self.image_processor or {}))
             try:
-                processor = AutoImageProcessor.from_pretrained(folder)
+                processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+                self._check_image_arguments(processor)
+                return type(processor).from_dict(self.image_processor or {})
+            except ConfigError:
+                raise
             except (OSError, TypeError, ValueError) as error:
                 text = f"no image processor can be created for {self.model_type}: {one_line(error, 200)}"
                 hint = f"set {KEY}.model_type=vit" if self.model_type not in IMAGE_PROCESSOR_MAPPING_NAMES else ""
                 raise ConfigError(Problem("model", text, hint)) from error
+
+    def _check_image_arguments(self, processor: Any) -> None:
+        """Raise ConfigError for arguments that the class of an image processor does not have, e.g. names of code."""
         arguments = processor.valid_kwargs.__annotations__
         problems = []
         for name in self.image_processor or {}:
@@ -130,7 +142,6 @@ class FromConfig(Model):
                 problems.append(Problem(f"model.image_processor.{name}", text, hint))
         if problems:
             raise ConfigError(*problems)
-        return processor
 
     def load_network(
         self,

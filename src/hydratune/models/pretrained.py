@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hydratune.models import remote_code
+from hydratune.models import code_guard
 from hydratune.models.base import (
     Model,
     Network,
     attention,
+    check_fields,
     check_fit,
     check_name,
     is_hub_id,
@@ -19,7 +20,6 @@ from hydratune.models.base import (
     quantizing,
     set_dropout,
     text_config,
-    unknown_fields,
 )
 from hydratune.utils import hub
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
@@ -55,9 +55,9 @@ class Pretrained(Model):
         """Yield errors of the base class, errors for names that are not checkpoints, and errors for remote code."""
         yield from super().check()
         yield from check_name("pretrained_model_name_or_path", self.pretrained_model_name_or_path)
-        yield from remote_code.fields(self.config)
+        yield from code_guard.fields(self.config)
         if self.trust_remote_code:
-            yield from remote_code.remote(self.pretrained_model_name_or_path, self.revision)
+            yield from code_guard.remote(self.pretrained_model_name_or_path, self.revision)
         if self.tokenizer is not None:
             yield from check_name("tokenizer", self.tokenizer, file="tokenizer_config.json")
 
@@ -73,17 +73,16 @@ class Pretrained(Model):
 
         try:
             with hub.loading(NAME_KEY, self.pretrained_model_name_or_path):
-                config, unknown = AutoConfig.from_pretrained(
-                    self.pretrained_model_name_or_path,
-                    **self._source(),
-                    return_unused_kwargs=True,
-                    **self.config,
-                )
+                name, is_trusted = self.pretrained_model_name_or_path, self.trust_remote_code
+                config = AutoConfig.from_pretrained(name, trust_remote_code=is_trusted, **self._source())
+                if self.config:  # `from_pretrained` would take e.g. `proxies` among them as its own argument
+                    check_fields(config, self.config)
+                    config = AutoConfig.from_pretrained(
+                        name, trust_remote_code=is_trusted, **self._source(), **self.config
+                    )
         except StrictDataclassError as error:
             text = f"{KEY} has invalid values for {self.pretrained_model_name_or_path}: {one_line(error, 200)}"
             raise ConfigError(Problem("model.config", text)) from error
-        if unknown:
-            raise unknown_fields(config, unknown)
         if self.dropout is not None:
             set_dropout(config, self.dropout)
         return config
@@ -112,7 +111,9 @@ class Pretrained(Model):
         from transformers import AutoImageProcessor
 
         with hub.loading(NAME_KEY, self.pretrained_model_name_or_path), only_errors():
-            return AutoImageProcessor.from_pretrained(self.pretrained_model_name_or_path, **self._source())
+            return AutoImageProcessor.from_pretrained(
+                self.pretrained_model_name_or_path, trust_remote_code=self.trust_remote_code, **self._source()
+            )
 
     def load_network(
         self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any], quantization: Any = None
@@ -149,6 +150,7 @@ class Pretrained(Model):
         return getattr(transformers, auto_model).from_pretrained(
             self.pretrained_model_name_or_path,
             config=config,
+            trust_remote_code=self.trust_remote_code,
             **self._source(),
             use_safetensors=self.use_safetensors,
             attn_implementation=self.attn_implementation,
@@ -159,19 +161,17 @@ class Pretrained(Model):
         )
 
     def _source(self) -> dict[str, Any]:
-        """Return arguments of `from_pretrained`: the commit, and whether its code may run.
-
-        Code of another repository never runs.
+        """Return arguments of `from_pretrained`: the commit, also of its code; code of another repository never runs.
 
         Raises:
             ConfigError: If code is requested that is not allowed.
         """
         if self.trust_remote_code and (
-            errors := [*remote_code.remote(self.pretrained_model_name_or_path, self.revision)]
+            errors := [*code_guard.remote(self.pretrained_model_name_or_path, self.revision)]
         ):
             raise ConfigError(*(problem.under("model") for problem in errors))
         pinned = {"code_revision": self.revision} if self.trust_remote_code else {}
-        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **pinned}
+        return {"revision": self.revision, **pinned}
 
     def _whole(self, auto_model: str, config: PretrainedConfig) -> list[str] | None:
         """Return the modules not to quantize, since they are new and train; None for transformers' own choice."""

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from hydratune.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from hydratune.sweep.cma_es import CmaEsSampler
     from hydratune.sweep.config import Sweep
-    from hydratune.sweep.samplers import CmaEsSampler
 else:
     __getattr__ = lazy_exports(__name__, __file__)
 

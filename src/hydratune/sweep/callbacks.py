@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -18,19 +20,41 @@ if TYPE_CHECKING:
 _EVERY = 3  # seconds between two progress reports of a trial
 
 
+@dataclass(frozen=True)
+class EarlierRuns:
+    """Completed runs of a trial, with other seeds or on other folds.
+
+    Args:
+        values: Objective of each of them.
+        evaluations: Number of evaluations of all of them.
+    """
+
+    values: Sequence[float] = ()
+    evaluations: int = 0
+
+
 class PruningCallback(TrainerCallback):
     """Callback that reports each evaluation to the study, and stops training if the study prunes the trial.
 
     The first process asks the pruner, and all processes get its answer and stop together. A process that stopped
     alone would leave the others waiting.
 
+    With several seeds or folds, the value is the mean over the runs so far: the results of the completed ones, and the
+    current value of this one. Its step is the number of evaluations of all of them, so trials are compared after the
+    same number of evaluations, in the same run.
+
     Args:
         trial: Trial of the study; None in a process that reports nothing.
         objective: Name of the metric to report.
+        earlier: Completed runs of the trial.
+        is_last: Whether the trial has no further run.
     """
 
-    def __init__(self, trial: Trial | None, objective: str) -> None:
+    def __init__(
+        self, trial: Trial | None, objective: str, earlier: EarlierRuns | None = None, is_last: bool = True
+    ) -> None:
         self._trial, self._objective = trial, objective
+        self._earlier, self._is_last = earlier or EarlierRuns(), is_last
         self.pruned = False
 
     def on_evaluate(
@@ -45,7 +69,8 @@ class PruningCallback(TrainerCallback):
         number = sum(self._objective in entry for entry in state.log_history)
         if self._objective not in metrics:  # e.g. `train_runtime`, which evaluations do not have
             return
-        self.pruned = _from_first(self._asks(state, float(metrics[self._objective]), number))
+        value = statistics.fmean([*self._earlier.values, float(metrics[self._objective])])
+        self.pruned = _from_first(self._asks(state, value, self._earlier.evaluations + number))
         if self.pruned:
             control.should_training_stop = True
 
@@ -61,7 +86,7 @@ class PruningCallback(TrainerCallback):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a resumed trial may have reported it before
             retry(lambda: trial.report(value, number))
-        if state.global_step >= state.max_steps:  # pruning would save no time, and lose a value
+        if self._is_last and state.global_step >= state.max_steps:  # pruning would save no time, and lose a value
             return False
         return retry(trial.should_prune)
 

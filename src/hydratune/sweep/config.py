@@ -8,9 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from omegaconf import DictConfig
+
 from hydratune.config import servers
 from hydratune.config.configurable import Configurable
-from hydratune.utils.errors import KEY, Problem, invalid_value, similar
+from hydratune.config.instantiate import build
+from hydratune.config.validate import check_part
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, similar
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -29,6 +33,21 @@ _P_THRESHOLD = 0.1  # the default of optuna.pruners.WilcoxonPruner
 _DIRECTIONS = ("maximize", "minimize")
 _SCHEMES = ("mysql", "postgresql", "sqlite")
 T = TypeVar("T")
+
+
+def check_node(cfg: DictConfig) -> None:
+    """Raise ConfigError unless the node `sweep` of a config describes a sweep with valid settings.
+
+    An option of the group, e.g. of someone else, can be any YAML file.
+    """
+    if not isinstance(cfg.get("sweep"), DictConfig):  # `sweep:` in a file replaces the node by null
+        text = f"{KEY} must be a node with keys, not {cfg.get('sweep')!r}"
+        hint = f"remove the key {KEY} from your config, or give it keys, e.g. params"
+        raise ConfigError(Problem("sweep", text, hint))
+    check_part(cfg, "sweep")
+    if not isinstance(build(cfg.sweep), Sweep):
+        text = f"{KEY} must have the _target_ of a sweep, not {cfg.sweep.get('_target_')!r}"
+        raise ConfigError(Problem("sweep", text, "start your option with `defaults: [grid]`"))
 
 
 def _listed(seeds: Iterable[int]) -> str:
@@ -77,15 +96,6 @@ class Sweep(Configurable):
         if self.pruner != "none" and len(self.objectives) > 1:
             text = f"{KEY}={self.pruner} supports one objective, not {len(self.objectives)}"
             yield Problem("pruner", text, f"set {KEY}=none")
-        elif self.seeds and self.pruner not in ("none", "wilcoxon"):
-            yield Problem("pruner", f"{KEY}={self.pruner} does not support sweep.seeds", f"set {KEY}=wilcoxon")
-        if self.pruner == "wilcoxon" and not self.seeds:
-            yield Problem("pruner", f"{KEY}=wilcoxon needs several sweep.seeds", "set sweep.seeds=[1,2,3,4,5]")
-        elif self.pruner == "wilcoxon" and len(self.seeds) < (minimum := self._least_seeds()):
-            text = (
-                f"sweep.pruner=wilcoxon never prunes with fewer than {minimum} seeds, but {KEY}={_listed(self.seeds)}"
-            )
-            yield Problem("seeds", text, f"set {KEY}={_listed(range(1, minimum + 1))}")
         if self.sampler is not None and self.n_trials is None and self.max_hours is None:
             text = f"{KEY} or sweep.max_hours is required with a sampler"
             yield Problem("n_trials", text, f"set {KEY}=30 or sweep.max_hours=2")
@@ -93,17 +103,40 @@ class Sweep(Configurable):
             text = f"{KEY}=true applies only to a grid; a sampler determines the order itself"
             yield Problem("shuffle_trials", text, f"leave out {KEY}=true")
         if self.storage is not None and self.storage.partition(":")[0].partition("+")[0] not in _SCHEMES:
-            requirement = f"the address of a database ({', '.join(_SCHEMES)})"
+            requirement = f"a database URL ({', '.join(_SCHEMES)})"
             yield invalid_value("storage", requirement, repr(self.storage), f"set {KEY}=postgresql://HOST/DATABASE")
         elif self.storage is not None and (wrong := servers.problem(self.storage, "storage")):
             yield wrong
         yield from self._check_pruner_args()
 
-    def _least_seeds(self) -> int:
-        """Return the smallest number of seeds with which the Wilcoxon pruner can prune, or 0 for an invalid threshold.
+    def check_replicates(self, folds: int) -> Iterator[Problem]:
+        """Yield an error if there are too few runs per configuration for the Wilcoxon pruner.
 
-        The smallest one-sided p-value of n pairs is 1 / 2**n. The pairs are those of all seeds but the last, since
-        nothing is left to prune after the last seed.
+        Args:
+            folds: Number of folds of all repetitions; 1 without cross-validation.
+        """
+        if self.pruner != "wilcoxon":
+            return
+        count, minimum = max(len(self.seeds), 1) * folds, self._least_replicates()
+        if count == 1:
+            hint = "set sweep.seeds=[1,2,3,4,5]\nset cv.folds=5"
+            yield Problem("pruner", f"{KEY}=wilcoxon needs several seeds or folds", hint)
+        elif count < minimum and folds > 1:
+            text = (
+                f"{KEY}=wilcoxon never prunes with fewer than {minimum} runs per configuration, but there are {count}"
+            )
+            yield Problem("pruner", text, f"set cv.folds={minimum}")
+        elif count < minimum:
+            text = (
+                f"sweep.pruner=wilcoxon never prunes with fewer than {minimum} seeds, but {KEY}={_listed(self.seeds)}"
+            )
+            yield Problem("seeds", text, f"set {KEY}={_listed(range(1, minimum + 1))}")
+
+    def _least_replicates(self) -> int:
+        """Return the smallest number of runs with which the Wilcoxon pruner can prune, or 0 for an invalid threshold.
+
+        The smallest one-sided p-value of n pairs is 1 / 2**n. The pairs are those of all runs but the last, since
+        nothing is left to prune after the last run.
         """
         threshold = self.pruner_args.get("p_threshold", _P_THRESHOLD)
         if not isinstance(threshold, int | float) or not 0 < threshold <= 1:  # optuna rejects it

@@ -23,18 +23,22 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.config.instantiate import build
+from hydratune.config.launchers import LauncherKind, launcher_kind
 from hydratune.sweep import ray_cluster
+from hydratune.sweep.config import Sweep
 from hydratune.sweep.monitor import Monitor
-from hydratune.sweep.plan import Plan, read_plan
+from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results, tables
 from hydratune.sweep.report.page import PAGE, REPORT
+from hydratune.sweep.stored_plan import read_plan
 from hydratune.sweep.study import FAILURES, INTERRUPTIONS, Study
 from hydratune.sweep.tracking import SweepRun
 from hydratune.utils import signals
 from hydratune.utils import slurm as slurm_job
 from hydratune.utils.errors import FAILED as FAILED_CODE
 from hydratune.utils.errors import ConfigError, one_line
-from hydratune.utils.files import check_started_here, remove_later
+from hydratune.utils.files import OUT_OF_FOLD, check_started_here, remove_later
+from hydratune.utils.formats import metric_name
 from hydratune.utils.provenance import cli_path
 
 log = logging.getLogger(__name__)
@@ -45,7 +49,6 @@ _POLL = 2  # seconds
 _RETRY = 30  # seconds between two requests to sbatch
 _TRACES = 3  # tracebacks that are shown at the end
 _LONGEST_END = 30  # maximum seconds to wait for workers to end
-_SLURM = ".SlurmLauncher"
 
 
 class NoProgressError(RuntimeError):
@@ -54,12 +57,13 @@ class NoProgressError(RuntimeError):
 
 def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
     """Train the remaining trials of a sweep, whose directory contains its plan."""
-    plan, options = read_plan(Path(cfg.hydra.sweep.dir)), build(cfg.sweep)
+    plan = read_plan(Path(cfg.hydra.sweep.dir))
+    options = build(cfg.sweep)
     check_started_here(plan.cwd, "hydratune -m ...")
-    if _is_ray(cfg):
+    if launcher_kind(cfg.hydra.launcher) is LauncherKind.RAY:
         ray_cluster.connect(cfg.hydra.launcher.ray.init)
     study = Study(plan, options)
-    if warning := sqlite_warning(study.url, cfg):
+    for warning in filter(None, (sqlite_warning(study.url, cfg), grid_warning(plan, options))):
         log.warning("%s", warning)
     lock = FileLock(plan.directory / _PARENT_LOCK)
     try:
@@ -70,7 +74,7 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
         sweep_run = SweepRun(study, cfg)
     try:
         with sweep_run, Monitor(study, sweep_run):
-            start_until_done(study, partial(_launch, cfg, context, list(arguments)), partial(_queued, cfg))
+            start_until_done(study, partial(launch_workers, cfg, context, list(arguments)), partial(_queued, cfg))
             _remove_left(study)
     finally:
         lock.release()
@@ -109,7 +113,7 @@ def start_until_done(study: Study, launch: Callable[[int, int], bool], queued: C
 
 def _queued(cfg: DictConfig) -> int:
     """Return the number of workers in the queue of Slurm; other launchers wait until all workers have ended."""
-    if not _is_slurm(cfg):
+    if launcher_kind(cfg.hydra.launcher) is not LauncherKind.SUBMITIT_SLURM:
         return 0
     from hydratune.sweep import slurm
 
@@ -118,14 +122,23 @@ def _queued(cfg: DictConfig) -> int:
 
 def sqlite_warning(url: str, cfg: DictConfig) -> str | None:
     """Return a warning if workers on several machines share an SQLite file."""
-    on_slurm = _is_slurm(cfg) or slurm_job.nodes() > 1
-    on_ray = _is_ray(cfg) and ("RAY_ADDRESS" in os.environ or OmegaConf.select(cfg, RAY_ADDRESS))
+    kind = launcher_kind(cfg.hydra.launcher)
+    on_slurm = kind is LauncherKind.SUBMITIT_SLURM or slurm_job.nodes() > 1
+    on_ray = kind is LauncherKind.RAY and ("RAY_ADDRESS" in os.environ or OmegaConf.select(cfg, RAY_ADDRESS))
     if not url.startswith("sqlite") or not (on_slurm or on_ray):
         return None
     return (
         "sweep: workers on several machines share an SQLite file, whose locks fail on many network file systems; "
         "set sweep.storage to a PostgreSQL or MySQL database"
     )
+
+
+def grid_warning(plan: Plan, options: Sweep) -> str | None:
+    """Return a warning if a grid has fewer points than `sweep.n_trials`."""
+    points = len(plan.space.grid()) if options.sampler is None else None
+    if points is None or not options.n_trials or options.n_trials <= points:
+        return None
+    return f"sweep: the grid has {points} points, fewer than sweep.n_trials ({options.n_trials})"
 
 
 def _remove_left(study: Study) -> None:
@@ -142,13 +155,13 @@ def _ended(study: Study) -> int:
     return sum(t.state.is_finished() + sum(t.user_attrs.get(name, 0) for name in counters) for t in study.trials())
 
 
-def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> bool:
+def launch_workers(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> bool:
     """Start workers, wait until they end, and return whether any was preempted."""
     from hydratune.sweep.worker import PREEMPTED, STARTED_BY, work
 
     os.environ[STARTED_BY] = str(os.getpid())
     cfg = with_own_folder(cfg)
-    task = ray_cluster.with_environment(work) if _is_ray(cfg) else work
+    task = ray_cluster.with_environment(work) if launcher_kind(cfg.hydra.launcher) is LauncherKind.RAY else work
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
     start = _start_function(cfg)
     try:
@@ -186,20 +199,12 @@ def with_own_folder(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def _is_ray(cfg: DictConfig) -> bool:
-    return str(cfg.hydra.launcher._target_).endswith(ray_cluster.LAUNCHER)
-
-
-def _is_slurm(cfg: DictConfig) -> bool:
-    return str(cfg.hydra.launcher._target_).endswith(_SLURM)
-
-
 def _start_function(cfg: DictConfig) -> Callable[[Launcher, Sequence[list[str]], int], Sequence[Any]]:
     """Return the function that starts workers by the launcher of a config."""
-    if _is_slurm(cfg):
+    kind = launcher_kind(cfg.hydra.launcher)
+    if kind is LauncherKind.SUBMITIT_SLURM:
         return _launch_on_slurm
-    target = str(cfg.hydra.launcher._target_)
-    return launch_by_joblib if target.endswith(".JoblibLauncher") else _launch_anywhere
+    return launch_by_joblib if kind is LauncherKind.JOBLIB else _launch_anywhere
 
 
 def launch_by_joblib(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
@@ -268,27 +273,21 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
-def launcher_overrides(cfg: DictConfig) -> list[str]:
-    """Return the overrides that run several workers in parallel, if the launcher starts them on this machine."""
-    workers, launcher = cfg.sweep.workers, str(cfg.hydra.launcher._target_)
-    if workers > 1 and launcher.endswith(".BasicLauncher"):  # runs its jobs one after another
-        return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}"]
-    return [f"hydra.launcher.n_jobs={workers}"] if launcher.endswith(".JoblibLauncher") else []
-
-
 def show_plan(plan: Plan, cfg: DictConfig) -> None:
     """Print the trials of a sweep, for a dry run."""
     console = tables.console()
-    n_trials, runs = cfg.sweep.n_trials, f", each with {len(plan.seeds)} seeds" if plan.seeds else ""
+    n_trials, runs = cfg.sweep.n_trials, f", each with {tables.replicates(plan)}" if plan.is_replicated else ""
     if cfg.sweep.sampler is None:
         points = build(cfg.sweep).in_order(plan.space.grid())[:n_trials]
         summary = f"{len(points)} trials{runs}"
+        if warning := grid_warning(plan, build(cfg.sweep)):
+            console.print(warning, style="yellow")
     else:
         points = plan.space.corners()
         summary = f"{n_trials or 'any number of'} trials{runs}; the ends of the space are shown, and were checked"
     console.print(tables.plan_table(plan, points))
     console.print(summary)
-    names = ", ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
+    names = ", ".join(f"{direction} {metric_name(name)}" for name, direction in plan.objectives.items())
     console.print(f"{names}; files would be in {os.path.relpath(plan.directory)}")
 
 
@@ -297,8 +296,7 @@ def print_summary(study: Study, cfg: DictConfig) -> int:
     plan = study.plan
     rows = results.rows(plan, study.trials())
     console = tables.console()
-    console.print(tables.final(plan, rows))
-    console.print(tables.summary(plan, rows, study.total(), study.options.workers))
+    console.print(tables.final(plan, rows, tables.summary(plan, rows, study.total(), study.options.workers)))
     failed_rows = [row for row in rows if row.state == results.FAILED]
     for row in failed_rows[:_TRACES]:
         console.print(row.trace, style="dim", end="")
@@ -307,6 +305,9 @@ def print_summary(study: Study, cfg: DictConfig) -> int:
         console.print(f"{tables.line(plan, row)}   (its log is in {log_file})", style="red")
     script, directory = cli_path(), os.path.relpath(plan.directory)
     console.print(f"files    {directory}")
+    for row in results.pareto_front(plan, rows):
+        if (predictions := plan.directory / row.folder / OUT_OF_FOLD).is_file():
+            console.print(f"folds    {os.path.relpath(predictions)}")
     if (page := plan.directory / REPORT / PAGE).is_file():
         console.print(f"report   {os.path.relpath(page)}")
     if cfg.tracking._target_.endswith(".Mlflow"):

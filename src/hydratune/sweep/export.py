@@ -24,7 +24,7 @@ from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import write_text
 
 _GROUP = "experiment"
-_OF_THE_SWEEP = re.compile(r"(sweep|hydra)($|[./])")  # keys that do not apply to a single run
+_OF_THE_SWEEP = re.compile(r"(sweep|hydra|cv)($|[./])")  # keys that do not apply to a single run
 _ODD = re.compile(r"[^\w.-]+")  # characters to replace in the name of an option
 
 
@@ -55,13 +55,16 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
     with composition.composer(request):
         overrides = [override for override in request.parsed if not _OF_THE_SWEEP.match(override.key_or_group)]
         cfg = composition.compose_config(request, [str(override.input_line) for override in overrides])
+        if OmegaConf.select(cfg, "cv.folds"):  # of a config file; the retraining uses the usual validation split
+            overrides += replace(request, overrides=("cv.folds=null", "cv.repeats=1")).parsed
+            cfg = composition.compose_config(request, [str(override.input_line) for override in overrides])
     name = f"{_ODD.sub('_', plan.name)}_best"
     flags = _flags(plan, conf)
     config = _comparable(cfg)
     head = [
         "# @package _global_",
         f"# {shlex.join(['hydratune', *flags, f'{_GROUP}={name}'])}",
-        f"# Trial {row.number} of the sweep {plan.name}: {_scores(plan, row)} (selected on validation).",
+        f"# Trial {row.number} of the sweep {plan.name}: {results.scores_text(plan, row)} (selected on validation).",
     ]
     body = OmegaConf.to_yaml(OmegaConf.merge(_defaults(overrides, request), _values(overrides, request, config)))
     path = conf / _GROUP / f"{name}.yaml"
@@ -104,23 +107,18 @@ def _check(exported: Experiment, plan: Plan) -> None:
 
 
 def _flags(plan: Plan, conf: Path) -> tuple[str, ...]:
-    plan_flags = plan.flags
     flags = ["--config-dir", os.path.relpath(conf)]
-    if path := plan_flags["config_path"]:
-        flags += ["--config-path", path]
-    if (name := plan_flags["config_name"]) and name != composition.CONFIG_NAME:
-        flags += ["--config-name", name]
+    if plan.flags.config_path:
+        flags += ["--config-path", plan.flags.config_path]
+    if plan.flags.config_name != composition.CONFIG_NAME:
+        flags += ["--config-name", plan.flags.config_name]
     return tuple(flags)
 
 
 def _comparable(cfg: DictConfig) -> dict[str, Any]:
     """Return the part of a config that its run depends on."""
     raw: Any = OmegaConf.to_container(composition.without_hydra(cfg), resolve=False)
-    return {key: value for key, value in raw.items() if key != "sweep"}
-
-
-def _scores(plan: Plan, row: results.TrialRow) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, row.values, strict=True))
+    return {key: value for key, value in raw.items() if key not in ("sweep", "cv")}
 
 
 def _defaults(overrides: Sequence[Override], request: Request) -> dict[str, Any]:

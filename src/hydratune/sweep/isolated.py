@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,13 +10,14 @@ import tempfile
 from hydra.core.hydra_config import HydraConfig
 
 from hydratune.config import servers
+from hydratune.config.hub_code import forbid_hub_code
 from hydratune.sweep.study import ClaimedTrial, Study
 from hydratune.sweep.trial import TrialResult, one_run
 from hydratune.sweep.trial_context import reopen_trial
+from hydratune.training.results import read_metrics
 from hydratune.training.warm_cache import WarmCache
 from hydratune.utils import gc_tuning, signals
 from hydratune.utils.errors import FAILED, SAVED, one_line
-from hydratune.utils.files import METRICS
 from hydratune.utils.logs import guard_output
 
 _PRUNED = 3  # exit code of a pruned run
@@ -44,7 +44,7 @@ def start(study: Study, claim: ClaimedTrial, number: int) -> TrialResult:
     if process.returncode:
         return TrialResult(error=RuntimeError(lines[-1] if lines else f"exit code {process.returncode}"))
     directory = claim.run_directory(study.plan.replicates[number])
-    return TrialResult(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
+    return TrialResult(metrics=read_metrics(directory))
 
 
 def main(directory: str, trial_id: str, number: str, parent: str) -> int:
@@ -53,6 +53,7 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     signals.install_in_child(int(parent), SAVED)
     guard_output()
     servers.ignore_default_login()
+    forbid_hub_code()
     study, claim = reopen_trial(directory, trial_id)
     HydraConfig.instance().cfg = None  # no outer Hydra job has a log to restore
     result = one_run(study, claim, int(number), WarmCache())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from hydratune.sweep.report import results, tables
 from hydratune.utils.console import plain_console
+from hydratune.utils.logs import is_quiet
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -37,9 +38,11 @@ class Monitor:
         from rich.live import Live
 
         console = plain_console()
-        if console.is_terminal:
+        if console.is_terminal and not is_quiet():
             self._live = Live(console=console, auto_refresh=False, transient=True)
             self._live.start()
+        elif not is_quiet():
+            print(tables.header(self._study.plan, self._study.total()), flush=True, file=sys.stderr)
         self._thread.start()
         return self
 

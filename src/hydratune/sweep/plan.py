@@ -1,35 +1,49 @@
-"""Plan of a sweep: all its jobs are validated before the first one starts, and it is stored for resuming the sweep."""
+"""Plan of a sweep: all its jobs are validated before the first one starts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.config import composition
+from hydratune.config import composition, hydra_guard, user_settings
 from hydratune.config.composition import Request, flat
-from hydratune.config.validate import check_config, check_part
-from hydratune.sweep.space import Parameter, Point, Space, format_value, read_space, short
+from hydratune.config.frozen_values import freeze
+from hydratune.config.instantiate import build
+from hydratune.config.launchers import LauncherKind, launcher_kind
+from hydratune.config.secret_values import STORES, all_secrets
+from hydratune.config.validate import check_config
+from hydratune.sweep.config import check_node
+from hydratune.sweep.replicates import Replicate, replicates
+from hydratune.sweep.space import Parameter, Point, Space, read_space
 from hydratune.training.job import more_is_better
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import KEY, ConfigError, Problem, mapping_setting, one_line, similar
-from hydratune.utils.files import PRIVATE_FOLDER, write_json
+from hydratune.utils.errors import KEY, ConfigError, Problem, mapping_setting, similar
+from hydratune.utils.formats import setting_text, settings_text, short_name, short_names
 from hydratune.utils.provenance import redact
 
-PLAN = "sweep.json"
 # Keys that may change when a sweep is resumed: they set the budget, the speed, and the tracker.
 _MAY_CHANGE = ("hardware", "hydra", "name", "resume", "sweep", "tracking", "vars")
 _NAMED = ("sampler", "shuffle_trials", "seed", "seeds", "pruner", "pruner_args")  # keys of `sweep` that identify it
 _HASH, _LONGEST = 6, 80  # characters of the hash in a name, and of the text before it
 _KEPT = 200  # composed jobs of a plan that are cached for its trials
 _planned: dict[tuple[Request, tuple[str, ...]], DictConfig] = {}
+
+
+@dataclass(frozen=True)
+class ConfigFlags:
+    """Command-line flags that set where configs are read from; see `Request`."""
+
+    config_dir: str | None = None
+    config_path: str | None = None
+    config_name: str = composition.CONFIG_NAME
 
 
 @dataclass(frozen=True)
@@ -43,9 +57,12 @@ class Plan:
         space: Search space.
         objectives: Metric -> `maximize` or `minimize`; the first one counts where a single number is shown.
         seeds: Seeds that each configuration is trained with; empty for the seed in the config.
+        folds: Number of folds that each configuration is trained on; None without cross-validation.
+        repeats: Number of times that the rows are divided into folds.
         identity: Settings that identify this sweep: dotted key -> value.
-        flags: Command-line flags that set where configs are read from.
+        flags: Where configs are read from.
         cwd: Working directory, which relative paths start from.
+        typed: Keys whose values the user typed.
     """
 
     name: str
@@ -55,29 +72,41 @@ class Plan:
     objectives: Mapping[str, str]
     seeds: tuple[int, ...]
     identity: Mapping[str, Any]
-    flags: Mapping[str, str | None] = field(default_factory=dict)
-    cwd: str = ""
+    flags: ConfigFlags
+    cwd: str
+    typed: tuple[str, ...] = ()
+    folds: int | None = None
+    repeats: int = 1
 
     @property
     def request(self) -> Request:
         """Request with the shared overrides, and the locations of the config files."""
-        folders = {key: Path(value) if value else None for key, value in self.flags.items() if key != "config_name"}
-        return Request(self.overrides, **folders, config_name=self.flags["config_name"] or composition.CONFIG_NAME)
+        config_dir, config_path = (Path(d) if d else None for d in (self.flags.config_dir, self.flags.config_path))
+        return Request(self.overrides, config_dir, config_path, self.flags.config_name)
 
     @property
-    def replicates(self) -> tuple[int | None, ...]:
-        """Seeds that each configuration is trained with; None for the seed in the config."""
-        return self.seeds or (None,)
+    def short_names(self) -> dict[str, str]:
+        """Names of the parameters -> short names, for tables and figures."""
+        return short_names(parameter.name for parameter in self.space.parameters)
 
-    def job(self, point: Point, seed: int | None) -> list[str]:
+    @property
+    def replicates(self) -> tuple[Replicate, ...]:
+        """Runs of each configuration, at least one."""
+        return replicates(self.seeds, self.folds, self.repeats)
+
+    @property
+    def is_replicated(self) -> bool:
+        """Return whether the value of a configuration is a mean over seeds or folds."""
+        return bool(self.seeds or self.folds)
+
+    def job(self, point: Point, replicate: Replicate) -> list[str]:
         """Return the overrides of one run."""
-        return [*self.overrides, *self.space.overrides(point), *([] if seed is None else [f"++seed={seed}"])]
+        return [*self.overrides, *self.space.overrides(point), *replicate.overrides()]
 
 
-def label(point: Point, seed: int | None = None) -> str:
-    """Return a readable name of a run: `learning_rate=3e-05 weight_decay=0.1 seed=2`."""
-    parts = [f"{short(name)}={format_value(value)}" for name, value in point.items()]
-    return " ".join([*parts, *([] if seed is None else [f"seed={seed}"])])
+def label(point: Point, replicate: Replicate | None = None) -> str:
+    """Return a readable name of a run: `lr=3e-05 wd=0.1 seed=2 fold=0`."""
+    return " ".join([settings_text(point) or "default", *(replicate.parts if replicate else ())])
 
 
 def make_plan(request: Request) -> tuple[Plan, DictConfig]:
@@ -99,33 +128,39 @@ def make_plan(request: Request) -> tuple[Plan, DictConfig]:
 
 
 def _plan(request: Request, problems: list[Problem]) -> tuple[Plan, DictConfig]:
+    typed = tuple(request.typed_keys)  # before those that a file adds
     cfg = composition.compose_config(request, _fixed(request))
-    if not isinstance(cfg.get("sweep"), DictConfig):  # `sweep:` in a file replaces the node by null
-        text = f"{KEY} must be a node with keys, not {cfg.get('sweep')!r}"
-        hint = f"remove the key {KEY} from your config, or give it keys, e.g. params"
-        raise ConfigError(*problems, Problem("sweep", text, hint))
     try:
-        check_part(cfg, "sweep")
+        check_node(cfg)
     except ConfigError as error:
         raise ConfigError(*problems, *error.problems, *_of_jobs_alone(request)) from error
+    if parallel := _launcher_overrides(cfg):
+        cfg = composition.compose_config(request, [*_fixed(request), *parallel])
+    # Jobs can have other names, which hide those of the sweep.
+    problems += [*all_secrets(cfg), *hydra_guard.unsafe(cfg.hydra)]
     if cfg.sweep.params:
-        typed_keys = {override.key_or_group for override in request.parsed}
-        param_overrides = [f"{key}={values}" for key, values in cfg.sweep.params.items() if key not in typed_keys]
+        given = {override.key_or_group for override in request.parsed}
+        param_overrides = [f"{key}={values}" for key, values in cfg.sweep.params.items() if key not in given]
         request = replace(request, overrides=(*request.overrides, *param_overrides))
+        problems += _misplaced(cfg.sweep.params)
         fixed = [text for text in _fixed(request) if not text.lstrip("+").startswith("sweep.params")]
         problems += [problem for _, problem in composition.check_choices(request)]
     else:
         fixed = _fixed(request)
+    folds, repeats = _folds(cfg)
+    problems += _replicate_problems(cfg, folds, repeats)
     try:
-        space = read_space(request, cfg.sweep.zip, cfg.sweep.conditions)
+        space = read_space(
+            request, cfg.sweep.zip, cfg.sweep.conditions, may_be_empty=folds is not None and cfg.sweep.sampler is None
+        )
     except ConfigError as error:
         raise ConfigError(*problems, *error.problems) from error
     points = space.grid() if cfg.sweep.sampler is None else space.corners()
-    seed = [] if not cfg.sweep.seeds else [f"++seed={cfg.sweep.seeds[0]}"]
+    replicate = replicates(cfg.sweep.seeds, folds, repeats)[0].overrides()
     objectives: dict[str, str] = dict(cfg.sweep.objectives)
     for i, point in enumerate(_in_sight(points)):
         try:
-            job = _keep(request, [*fixed, *space.overrides(point), *seed])
+            job = _keep(request, [*fixed, *space.overrides(point), *replicate], typed)
             if i == 0 and not objectives:
                 objectives = {str(job.objective): "maximize" if more_is_better(job) else "minimize"}
         except ConfigError as error:
@@ -135,8 +170,9 @@ def _plan(request: Request, problems: list[Problem]) -> tuple[Plan, DictConfig]:
         raise ConfigError(*problems)
     identity = _identity(cfg, space, objectives)
     name = cfg.sweep.name or _name(str(cfg.name), space, identity)
-    cfg = composition.compose_config(request, [*fixed, f"++sweep.name='{name}'"])
-    flags = {"config_dir": request.config_dir, "config_path": request.config_path}
+    cfg.sweep.name = name  # the name of the sweep's directory contains it
+    _freeze(cfg)
+    config_dir, config_path = (str(d) if d else None for d in (request.config_dir, request.config_path))
     plan = Plan(
         name=name,
         directory=Path(cfg.hydra.sweep.dir).absolute(),
@@ -144,11 +180,45 @@ def _plan(request: Request, problems: list[Problem]) -> tuple[Plan, DictConfig]:
         space=space,
         objectives=objectives,
         seeds=tuple(cfg.sweep.seeds),
+        folds=folds,
+        repeats=repeats,
         identity=identity,
-        flags={**{key: str(path) if path else None for key, path in flags.items()}, "config_name": request.config_name},
+        flags=ConfigFlags(config_dir, config_path, request.config_name),
         cwd=str(Path.cwd()),
+        typed=typed,
     )
     return plan, cfg
+
+
+def _launcher_overrides(cfg: DictConfig) -> list[str]:
+    """Return the overrides that run several workers in parallel, if the launcher starts them on this machine."""
+    workers, launcher = cfg.sweep.workers, launcher_kind(cfg.hydra.launcher)
+    if workers > 1 and launcher is LauncherKind.BASIC:  # runs its jobs one after another
+        return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}"]
+    return [f"hydra.launcher.n_jobs={workers}"] if launcher is LauncherKind.JOBLIB else []
+
+
+def _freeze(cfg: DictConfig) -> None:
+    """Replace the interpolations of the nodes that a sweep uses by the values that were checked."""
+    used: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("sweep", "tracking")}
+    if problems := [*freeze(cfg, used, STORES)]:  # their addresses may differ between machines
+        raise ConfigError(*problems)
+
+
+def _folds(cfg: DictConfig) -> tuple[int | None, int]:
+    """Return the number of folds that each configuration is trained on, and of repetitions; None for no folds."""
+    cv = cfg.get("cv") or {}
+    folds = cv.get("folds")
+    if not isinstance(folds, int) or cv.get("fold") is not None:  # checked with each job
+        return None, 1
+    repeats = cv.get("repeats")
+    return max(folds, 2), repeats if isinstance(repeats, int) and repeats > 0 else 1
+
+
+def _replicate_problems(cfg: DictConfig, folds: int | None, repeats: int) -> Iterator[Problem]:
+    """Yield the errors of a pruner that needs several seeds or folds."""
+    sweep = build(cfg.sweep)
+    yield from (problem.under("sweep") for problem in sweep.check_replicates((folds or 1) * repeats))
 
 
 def _in_sight(points: Sequence[Point]) -> Iterable[Point]:
@@ -159,24 +229,28 @@ def _in_sight(points: Sequence[Point]) -> Iterable[Point]:
     return track(points, "checking", console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
-def checked_job(request: Request, overrides: Sequence[str]) -> DictConfig:
+def checked_job(plan: Plan, overrides: Sequence[str]) -> DictConfig:
     """Return the validated config of one run of a sweep, inside `composer`.
 
     A config that the plan of this process cached is taken out of the cache: a config takes half a megabyte, and a
     worker composes hundreds.
     """
-    request, typed = _job(request, overrides)
-    job = _planned.pop((request, typed), None)
-    if job is None:
-        job = composition.compose_config(request, typed)
-        check_config(job)
+    job = _planned.pop(_job(plan.request, overrides), None) or _checked_job(plan.request, overrides, plan.typed)
     HydraConfig.instance().set_config(job)
     return job
 
 
-def _keep(request: Request, overrides: Sequence[str]) -> DictConfig:
+def _checked_job(request: Request, overrides: Sequence[str], typed: Collection[str]) -> DictConfig:
+    job = composition.compose_config(*_job(request, overrides))
+    check_config(job)
+    if problems := [*user_settings.problems(job, typed)]:
+        raise ConfigError(*problems)
+    return job
+
+
+def _keep(request: Request, overrides: Sequence[str], typed: Collection[str]) -> DictConfig:
     """Return the validated config of a run, and cache it for a trial in this process."""
-    job = checked_job(request, overrides)
+    job = _checked_job(request, overrides, typed)
     if len(_planned) < _KEPT:
         _planned[_job(request, overrides)] = job
     return job
@@ -193,7 +267,15 @@ def _of_jobs_alone(request: Request) -> Iterator[Problem]:
         try:
             check_config(composition.compose_config(request, overrides))
         except ConfigError as error:
-            yield from (problem for problem in error.problems if not problem.key.startswith("sweep."))
+            yield from (problem for problem in error.problems if problem.key.partition(".")[0] != "sweep")
+
+
+def _misplaced(params: Iterable[str]) -> Iterator[Problem]:
+    """Yield an error for each parameter in a file that is a setting of the sweep itself."""
+    for key in params:
+        if re.match(r"[+~]*(hydra|sweep)($|[./@])", key):
+            text = f"{KEY} must name keys of a run, not {key!r}, which belongs to the sweep"
+            yield Problem("sweep.params", text, "set the key itself")
 
 
 def _fixed(request: Request) -> list[str]:
@@ -203,9 +285,8 @@ def _fixed(request: Request) -> list[str]:
 
 
 def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Iterator[Problem]:
-    from hydratune.config.instantiate import build
-
-    names = [*build(cfg.task).objectives(), "train_runtime", "eval_runtime"]
+    sets = build(cfg.dataset).validation_sets()
+    names = [*build(cfg.task).objectives(None, sets), "train_runtime", "eval_runtime"]
     for name in objectives:
         if name not in names:
             example = f"set {mapping_setting('sweep.objectives', {names[-3]: 'maximize'})}"
@@ -229,77 +310,31 @@ def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> d
 
 
 def _name(run: str, space: Space, identity: Mapping[str, Any]) -> str:
-    swept = "-".join(short(parameter.name).replace("/", "_") for parameter in space.parameters)
+    swept = "-".join(short_name(parameter.name).replace("/", "_") for parameter in space.parameters)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{f'{run}-{swept}'[:_LONGEST]}-{digest[:_HASH]}"
 
 
-# --- on disk ---------------------------------------------------------------------------------------------
-
-
-def write_plan(plan: Plan) -> None:
-    """Write the plan into its directory.
+def common_config(plan: Plan) -> DictConfig:
+    """Compose the config that the trials of a sweep share.
 
     Raises:
-        ConfigError: If the directory has a different sweep; it lists the differences.
+        ConfigError: It contains a secret that the config of no trial has.
     """
-    path = plan.directory / PLAN
-    if path.is_file():
-        check_same(plan, read_plan(plan.directory).identity, str(os.path.relpath(plan.directory)))
-    else:
-        plan.directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-    write_json(path, {**asdict(plan), "directory": str(plan.directory)})
-
-
-def common_config(plan: Plan) -> DictConfig:
-    """Compose the config that the trials of a sweep share."""
     with composition.composer(plan.request):
-        return composition.compose_config(plan.request, plan.overrides)
+        return composed_common_config(plan)
 
 
-def check_same(plan: Plan, before: Mapping[str, Any], where: str) -> None:
-    """Raise ConfigError if an existing sweep of the same name has a different identity."""
-    keys = [key for key in dict.fromkeys((*before, *plan.identity)) if before.get(key) != plan.identity.get(key)]
-    if keys:
-        hint = "set sweep.name=NAME for a new sweep, or restore the value"
-        start = f"the sweep {plan.name!r} in {where} has {KEY}="
-        values = {key: (_as_text(key, before.get(key)), _as_text(key, plan.identity.get(key))) for key in keys}
-        raise ConfigError(*(Problem(key, f"{start}{old}, not {new}", hint) for key, (old, new) in values.items()))
-
-
-def _as_text(key: str, value: Any) -> str:
-    if key == "sweep.space" and value:
-        parameters = [_parameter(parameter) for parameter in value]
-        return "; ".join(f"{short(parameter.name)}={values_of(parameter)}" for parameter in parameters)
-    return repr(value)
+def composed_common_config(plan: Plan) -> DictConfig:
+    """Do the same as `common_config`, inside `composer`."""
+    cfg = composition.compose_config(plan.request, plan.overrides)
+    check_node(cfg)
+    if problems := [*all_secrets(cfg)]:
+        raise ConfigError(*problems)
+    _freeze(cfg)
+    return cfg
 
 
 def values_of(one: Parameter) -> str:
     """Return the values of a parameter on one line."""
-    return ",".join(format_value(value) for value in one.labels) or f"interval({one.low:g},{one.high:g})"
-
-
-def read_plan(directory: Path) -> Plan:
-    """Read the plan in a sweep's directory, or raise ConfigError if it does not exist or has another form."""
-    try:
-        stored = json.loads((directory / PLAN).read_text(encoding="utf-8"))
-        space = Space(tuple(_parameter(parameter) for parameter in stored["space"]["parameters"]))
-        lists = {key: tuple(stored[key]) for key in ("overrides", "seeds")}
-        return Plan(**{**stored, **lists, "space": space, "directory": directory.absolute()})
-    except (OSError, LookupError, RecursionError, TypeError, ValueError) as error:
-        hint = "name the directory of a sweep; by default, it is in multirun/"
-        if not directory.is_dir():
-            text = f"no such directory: {directory}"
-        elif not (directory / PLAN).is_file():
-            text = f"{directory} is not the directory of a sweep: it has no {PLAN}"
-        else:
-            text, hint = f"{directory / PLAN} is corrupt: {type(error).__name__}: {one_line(error, 200)}", ""
-        raise ConfigError(Problem("SWEEP", text, hint)) from error
-
-
-def _parameter(stored: Mapping[str, Any]) -> Parameter:
-    """Return a parameter from JSON, which has no tuples."""
-    only_if = stored["only_if"] and (stored["only_if"][0], tuple(stored["only_if"][1]))
-    texts: Sequence[Sequence[str]] = stored["choices"]
-    keys = {"keys": tuple(stored["keys"]), "prefix": tuple(stored["prefix"])}
-    return Parameter(**{**stored, **keys, "choices": tuple(tuple(choice) for choice in texts), "only_if": only_if})
+    return ",".join(setting_text(value) for value in one.labels) or f"interval({one.low:g},{one.high:g})"

@@ -18,8 +18,9 @@ from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.utils import env_variables
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 
-LAUNCHER = ".RayLauncher"
 _CLIENT = "ray://"  # start of an address of Ray Client
+_CLIENT_TIMEOUT = "Proxy failed to Connect"  # in the error of a head that is too busy for a new client
+_CLIENT_LIMITS = "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=300 and TIMEOUT_FOR_SPECIFIC_SERVER_S=300"
 _VARIABLE = "RAY_ADDRESS"  # which Ray reads as well
 # Credentials that a run reads from the environment although no config names them.
 _CREDENTIALS = ("HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME")
@@ -99,6 +100,9 @@ def _refused(key: str, address: str, error: Exception) -> Problem:
     if isinstance(error, ray.exceptions.AuthenticationError) or "InvalidAuthToken" in reasons:
         hint = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the nodes of the cluster"
         return Problem("RAY_AUTH_TOKEN", f"the token for the Ray cluster at {address} is missing or wrong", hint)
+    if _CLIENT_TIMEOUT in reasons:
+        hint = f"set {_CLIENT_LIMITS} before `ray start --head`"
+        return Problem(key, f"the Ray head at {KEY}={address} could not start a process for this client in time", hint)
     text = f"cannot use Ray with {KEY}={address} and these settings: {one_line(error, 300)}"
     return Problem(key, text, "see docs/ray.md for the settings that a running cluster accepts")
 

@@ -10,9 +10,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from hydratune.config.instantiate import build
-from hydratune.sweep.plan import PLAN, common_config, read_plan
+from hydratune.sweep.stored_plan import stored_sweep
 from hydratune.sweep.study import Study
 from hydratune.training.job import RowCheck
+from hydratune.utils.files import PLAN
 
 BEST = "best"  # the directory of retrained winners, in the directory of the sweep
 
@@ -31,11 +32,11 @@ def row_check(directory: Path) -> RowCheck | None:
         return None
 
     def check(name: str, digests: Mapping[str, str]) -> None:
-        plan = read_plan(parents[2])
         config: Any = HydraConfig.instance().cfg  # config of the run, which composing another config replaces
         hydra = GlobalHydra.instance().hydra
         try:
-            study = Study(plan, build(common_config(plan).sweep))
+            plan, sweep_cfg = stored_sweep(parents[2])
+            study = Study(plan, build(sweep_cfg.sweep))
         finally:
             HydraConfig.instance().cfg, GlobalHydra.instance().hydra = config, hydra
         study.check_rows(name, digests)

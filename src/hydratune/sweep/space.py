@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from hydratune.utils.errors import KEY, ConfigError, Problem, similar
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
+_MOST_STEPS = 10**9  # of a range
 Label = bool | int | float | str
 Point = Mapping[str, Label]  # parameter -> its label or number
 
@@ -44,6 +46,16 @@ class Parameter:
     log: bool = False
     whole: bool = False
     only_if: tuple[str, tuple[Label, ...]] | None = None
+
+    def is_valid(self) -> bool:
+        """Return whether the values fit each other, as in each parameter of `read_space`."""
+        if not self.keys or len(self.prefix) != len(self.keys) or {*self.prefix} - {"", "+", "++"}:
+            return False
+        if self.choices:
+            return all(len(texts) == len(self.keys) for texts in self.choices)
+        if self.step is not None and not (self.step > 0 and (self.high - self.low) / self.step <= _MOST_STEPS):
+            return False
+        return -math.inf < self.low <= self.high < math.inf and (not self.log or self.low > 0)
 
     @property
     def name(self) -> str:
@@ -111,16 +123,6 @@ def _text(label: Label) -> str:
     return str(label).lower() if isinstance(label, bool) else repr(label) if isinstance(label, float) else str(label)
 
 
-def format_value(label: Label) -> str:
-    """Format a label for a table or a name."""
-    return f"{label:.3g}" if isinstance(label, float) else _text(label)
-
-
-def short(name: str) -> str:
-    """Return the last part of a parameter's keys: `learning_rate` for `trainer.args.learning_rate`."""
-    return "+".join(key.rpartition(".")[2] for key in name.split("+"))
-
-
 @dataclass(frozen=True)
 class Space:
     """Search space: parameters in the order in which they were named, but conditional ones last."""
@@ -148,7 +150,7 @@ class Space:
 
     def corners(self) -> list[dict[str, Label]]:
         """Return a few points that contain each choice and each end of a range at least once."""
-        count = max((len(p.corners()) for p in self.parameters), default=0)
+        count = max((len(p.corners()) for p in self.parameters), default=1)
         points = [{p.name: p.corners()[min(i, len(p.corners()) - 1)] for p in self.parameters} for i in range(count)]
         return [{p.name: point[p.name] for p in self.parameters if _counts(p, point)} for point in points]
 
@@ -174,13 +176,19 @@ def _endless(parameter: Parameter) -> Problem:
 # --- from overrides --------------------------------------------------------------------------------------
 
 
-def read_space(request: Request, zipped: Sequence[Sequence[str]], conditions: Mapping[str, str]) -> Space:
+def read_space(
+    request: Request,
+    zipped: Sequence[Sequence[str]],
+    conditions: Mapping[str, str],
+    may_be_empty: bool = False,
+) -> Space:
     """Return the search space of the sweep overrides of a request, inside `composer`.
 
     Args:
         request: Request with the typed overrides.
         zipped: Lists of keys whose values are zipped.
         conditions: Key -> `KEY=VALUE` or `KEY=A,B` of another parameter; the key is active only with these values.
+        may_be_empty: Whether a single configuration is a sweep, as with folds.
 
     Raises:
         ConfigError: If overrides, zipped keys, or conditions are invalid; it lists all errors.
@@ -191,7 +199,12 @@ def read_space(request: Request, zipped: Sequence[Sequence[str]], conditions: Ma
             parameter = _parameter(override, text)
             parameters[parameter.name] = parameter
     problems = [*_together(parameters, zipped), *_on_condition(parameters, conditions)]
-    if not parameters and not problems:
+    problems += [
+        Problem(name, f"{KEY} cannot be swept", "set cv.folds=5 to train each configuration on all folds")
+        for name in ("cv.fold", "cv.folds", "cv.repeat", "cv.repeats")
+        if name in parameters
+    ]
+    if not parameters and not problems and not may_be_empty:
         hint = "give a key several values, e.g. hydratune -m trainer.args.learning_rate=1e-5,3e-5"
         problems.append(Problem("-m", "-m needs a key to sweep", hint))
     problems += [

@@ -8,12 +8,16 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
+from hydratune.config import servers
 from hydratune.utils.errors import ConfigError, Problem, one_line
+from hydratune.utils.files import PRIVATE
 from hydratune.utils.provenance import redact
+from hydratune.utils.sqlite_files import journal_problem, schema_problem
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -86,11 +90,20 @@ def _open(url: str) -> RDBStorage:
     import optuna
     from sqlalchemy.engine import make_url
 
+    if wrong := servers.problem(url, "sweep.storage"):
+        raise ConfigError(wrong)
     parsed_url = make_url(url)
     if parsed_url.drivername == "postgresql":  # its default driver is psycopg2, and we require psycopg 3
         parsed_url = parsed_url.set(drivername="postgresql+psycopg")
     kwargs: dict[str, Any] = {"pool_pre_ping": True}
     if parsed_url.get_backend_name() == "sqlite":
+        path = Path(str(parsed_url.database))
+        if wrong := journal_problem(path, "sweep.storage"):
+            raise ConfigError(wrong)
+        if path.parent.is_dir() and not path.exists():
+            path.touch(mode=PRIVATE)
+        if path.is_file() and (wrong := schema_problem(path, "sweep.storage")):
+            raise ConfigError(wrong)
         kwargs = {"connect_args": {"timeout": _SQLITE_WAIT}}
     with untested_warnings_off():
         return optuna.storages.RDBStorage(parsed_url.render_as_string(hide_password=False), engine_kwargs=kwargs)

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune.sweep import storage, stored_trials
 from hydratune.sweep.config import Sweep
-from hydratune.sweep.plan import Plan, check_same
+from hydratune.sweep.plan import Plan
+from hydratune.sweep.replicates import Replicate
 from hydratune.sweep.storage import BEAT, retry, untested_warnings_off
+from hydratune.sweep.stored_plan import check_same
 from hydratune.utils import process
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import CHECKPOINTS
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 IDENTITY, PARENT, ROWS = "hydratune.identity", "hydratune.parent", "hydratune.rows"  # attributes of a study
 OWNER, FAILURES, INTERRUPTIONS, SECONDS = "owner", "failures", "interruptions", "seconds"  # attributes of a trial
 ERROR, TRACEBACK = "error", "traceback"
+EVALUATIONS = "evaluations"  # attribute of a trial: the number of evaluations of each completed run
 VALUES, METRICS, PROGRESS, FOLDER, AGAIN = "values", "metrics", "progress", "folder", "again"
 _LONGEST_ERROR = 3000  # characters
 
@@ -60,9 +63,9 @@ class ClaimedTrial:
     point: Mapping[str, Any]
     directory: Path
 
-    def run_directory(self, seed: int | None) -> Path:
-        """Return the directory of the run with this seed."""
-        return run_directory(self.directory, seed)
+    def run_directory(self, replicate: Replicate) -> Path:
+        """Return the directory of the run of a replicate; the trial's own if it is the only one."""
+        return self.directory / replicate.folder
 
 
 class Study:
@@ -78,7 +81,7 @@ class Study:
 
         self.plan, self.options = plan, options
         self.url = options.storage or default_storage(plan.directory)
-        self._me = uuid.uuid4().hex
+        self.me = uuid.uuid4().hex
         self._claimed: set[int] = set()
         self._watch = storage.HeartbeatMonitor()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -115,7 +118,7 @@ class Study:
         return retry(self._trials)
 
     def _trials(self) -> list[FrozenTrial]:
-        trials = stored_trials.read_trials(self.study)
+        trials = stored_trials.read_trials(self.study, [parameter.name for parameter in self.plan.space.parameters])
         retried = {trial.user_attrs[AGAIN] for trial in trials if AGAIN in trial.user_attrs}
         return [trial for trial in trials if trial.number not in retried]
 
@@ -167,7 +170,7 @@ class Study:
 
     def checkpoints(self, directory: Path) -> list[Path]:
         """Return the existing checkpoint folders of the runs of a trial, given the trial's directory."""
-        runs = (run_directory(directory, seed) for seed in self.plan.replicates)
+        runs = (directory / replicate.folder for replicate in self.plan.replicates)
         return [run / CHECKPOINTS for run in runs if (run / CHECKPOINTS).is_dir()]
 
     def _is_worth_another(self, trial: FrozenTrial) -> bool:
@@ -337,7 +340,7 @@ class Study:
         return self._as_claim(trial)
 
     def _owner(self) -> Mapping[str, Any]:
-        return {**process.tags(), "worker": self._me}
+        return {**process.tags(), "worker": self.me}
 
     def _as_claim(self, trial: Trial) -> ClaimedTrial:
         return ClaimedTrial(trial, self.plan.space.suggest(trial), self.directory(trial))
@@ -348,7 +351,7 @@ class Study:
         if not owner or process.is_gone(owner):
             return True
         # This worker owns the trial but does not train it: the storage failed during the claim.
-        return owner["worker"] == self._me and trial._trial_id not in self._claimed
+        return owner["worker"] == self.me and trial._trial_id not in self._claimed
 
     def _free_the_silent(self) -> None:
         """Release the trials whose workers on other machines are silent."""
@@ -364,9 +367,9 @@ class Study:
         """Return whether a trial is unfinished, and no other worker, to which this one seemed dead, took it over."""
         trial = self.storage.get_trial(claim.trial._trial_id)
         owner = (trial.user_attrs.get(OWNER) or {}).get("worker")
-        if owner not in (self._me, None):
+        if owner not in (self.me, None):
             log.warning("sweep: trial %d: another worker has taken it over", claim.trial.number)
-        return owner == self._me and not trial.state.is_finished()
+        return owner == self.me and not trial.state.is_finished()
 
     def _lock(self) -> AbstractContextManager[Any]:
         return storage.lock(self.storage, self.url, self.plan.name)
@@ -383,11 +386,6 @@ def folder_of(trial: FrozenTrial | Trial) -> str:
         text = f"the sweep's database is invalid: {folder!r} as the folder of a trial"
         raise ConfigError(Problem("SWEEP", text, "restore the database, or start a new sweep"))
     return folder
-
-
-def run_directory(directory: Path, seed: int | None) -> Path:
-    """Return the directory of the run with this seed, below that of its trial; for None, the trial is one run."""
-    return directory if seed is None else directory / f"seed={seed}"
 
 
 def default_storage(directory: Path) -> str:

@@ -15,8 +15,7 @@ from omegaconf import DictConfig
 from hydratune.config.instantiate import build
 from hydratune.sweep.plan import values_of
 from hydratune.sweep.report import page, results
-from hydratune.sweep.report.tables import short_name
-from hydratune.sweep.space import format_value, short
+from hydratune.sweep.report.note import sweep_note
 from hydratune.sweep.storage import BEAT, HeartbeatMonitor, retry
 from hydratune.sweep.study import PARENT, Study
 from hydratune.tracking.base import NoTracking, RunInfo, RunLog, Tracking
@@ -24,7 +23,8 @@ from hydratune.tracking.journal import Journal
 from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE
 from hydratune.training.job import GROUPS
 from hydratune.utils import process
-from hydratune.utils.escaping import escape_markdown
+from hydratune.utils.files import OUT_OF_FOLD
+from hydratune.utils.formats import setting_text
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class SweepRun:
         self._log = RunLog()
         self._context: AbstractContextManager[RunLog] | None = None
         self._last: object = None
+        self._seen_states: set[str] = set()  # a chart of a state that never occurs would be a flat line
         self._watch, self._looked = HeartbeatMonitor(), time.monotonic()
 
     def __enter__(self) -> Self:
@@ -89,18 +90,17 @@ class SweepRun:
         if self._context is None or states == self._last:
             return
         self._last = states
-        values = {f"trials_{state}": float(count) for state, count in states.items()}
+        self._seen_states |= {state for state, count in states.items() if count}
+        values = {f"trials_{state}": float(count) for state, count in states.items() if state in self._seen_states}
         best = results.pareto_front(plan, found)
         if best:
             values |= {
-                f"best_{short_name(name)}": value for name, value in zip(plan.objectives, best[0].values, strict=True)
+                f"trials_best_{name.removeprefix('eval_')}": value
+                for name, value in zip(plan.objectives, best[0].values, strict=True)
             }
-            best_tags = {f"best.{short(name)}": format_value(value) for name, value in best[0].point.items()}
-            description = (
-                f"Best: trial {best[0].number}, {escape_markdown(best[0].name)}, selected on validation, where its "
-                "score is biased upwards. Table and plots: artifacts, report/."
-            )
-            self._log.tags({"best_trial": str(best[0].number), **best_tags, "mlflow.note.content": description})
+            best_tags = {f"best.{plan.short_names[name]}": setting_text(value) for name, value in best[0].point.items()}
+            self._log.tags({"best_trial": str(best[0].number), **best_tags})
+        self._log.note(sweep_note(self._study, found))
         self._log.metrics(values, step=results.ended(found))
 
     def __exit__(
@@ -127,6 +127,10 @@ class SweepRun:
             self._context.__exit__(kind, error, trace)
 
     def _report(self) -> None:
+        plan = self._study.plan
+        for row in results.pareto_front(plan, results.rows(plan, self._study.trials())):
+            if (path := plan.directory / row.folder / OUT_OF_FOLD).is_file():
+                self._log.artifact(path, f"out_of_fold/trial={row.number}")
         try:
             for path in page.write(self._study):
                 self._log.artifact(path, page.REPORT)
@@ -140,9 +144,11 @@ def _facts(study: Study, cfg: DictConfig, key: str) -> RunInfo:
     choices = cfg.hydra.runtime.choices
     swept = {key for parameter in plan.space.parameters for key in parameter.keys}
     params: dict[str, object] = {group: choices[group] for group in GROUPS if choices.get(group) and group not in swept}
-    params |= {f"sweep.{short(parameter.name)}": values_of(parameter) for parameter in plan.space.parameters}
+    params |= {f"sweep.{plan.short_names[parameter.name]}": values_of(parameter) for parameter in plan.space.parameters}
     params |= {"sweep": choices.get("sweep"), "trials": study.total(), "pruner": options.pruner}
     if plan.seeds:
         params["seeds"] = ",".join(map(str, plan.seeds))
+    if plan.folds:
+        params |= {"folds": plan.folds, "repeats": plan.repeats}
     name, direction = next(iter(plan.objectives.items()))
     return RunInfo(plan.name, plan.directory, params, {OBJECTIVE: name, DIRECTION: direction[:3]}, key)

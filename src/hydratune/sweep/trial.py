@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -22,11 +21,12 @@ from omegaconf import DictConfig, read_write
 
 from hydratune.config import composition
 from hydratune.config.instantiate import build
-from hydratune.sweep.plan import Plan, checked_job
+from hydratune.sweep.plan import Plan, checked_job, composed_common_config
 from hydratune.sweep.study import ClaimedTrial, Study
 from hydratune.sweep.trial_context import trial_context
 from hydratune.training.job import TrialContext, hydra_job, run_info
 from hydratune.training.launch import is_distributed, launch
+from hydratune.training.results import read_metrics
 from hydratune.training.run import run
 from hydratune.training.warm_cache import WarmCache
 from hydratune.utils.errors import PrunedError
@@ -74,7 +74,7 @@ def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[Dict
     """Return the validated config of a run, and the Hydra config loader that composed it."""
     with composition.composer(plan.request):
         experiment = _experiment(plan)
-        cfg = checked_job(plan.request, overrides)
+        cfg = checked_job(plan, overrides)
         loader = GlobalHydra.instance().config_loader()
     with read_write(cfg.hydra):
         cfg.hydra.run.dir = str(directory)
@@ -89,8 +89,7 @@ def _experiment(plan: Plan) -> str | None:
     keys = {re.split("[.@]", key)[0] for parameter in plan.space.parameters for key in parameter.keys}
     if "dataset" not in keys or "tracking" in keys:
         return None
-    common = composition.compose_config(plan.request, plan.overrides)
-    name: str | None = common.tracking.get("experiment_name")
+    name: str | None = composed_common_config(plan).tracking.get("experiment_name")
     return name
 
 
@@ -102,7 +101,7 @@ def _run(cfg: DictConfig, trial: TrialContext, cache: WarmCache) -> Mapping[str,
     if metrics_file.is_file():  # its worker was killed before it reported the result
         with build(cfg.tracking).start(run_info(cfg, job)):
             pass  # uploads the rest to MLflow
-        return dict(json.loads(metrics_file.read_text(encoding="utf-8")))
+        return read_metrics(job.directory)
     try:
         result = launch(cfg, job, "hydratune.sweep._rank") if is_distributed(cfg) else run(cfg, job)
         return result.metrics
@@ -157,7 +156,7 @@ def reset_accelerate() -> None:
 
 
 def one_run(study: Study, claim: ClaimedTrial, number: int, cache: WarmCache) -> TrialResult:
-    """Train one configuration with one of its seeds, in its own directory."""
-    plan, seed = study.plan, study.plan.replicates[number]
-    directory = claim.run_directory(seed)
-    return train(plan, plan.job(claim.point, seed), directory, trial_context(study, claim, number), cache)
+    """Train one configuration with one of its seeds or on one of its folds, in its own directory."""
+    plan, replicate = study.plan, study.plan.replicates[number]
+    directory = claim.run_directory(replicate)
+    return train(plan, plan.job(claim.point, replicate), directory, trial_context(study, claim, number), cache)

@@ -18,29 +18,33 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from hydratune.config import servers
+from hydratune.config.hub_code import forbid_hub_code
 from hydratune.config.instantiate import build
+from hydratune.config.launchers import LauncherKind, launcher_kind
 from hydratune.sweep import isolated
-from hydratune.sweep.plan import PLAN, Plan, label, read_plan
+from hydratune.sweep.out_of_fold import merge_folds
+from hydratune.sweep.plan import Plan, label
 from hydratune.sweep.storage import StudyUnavailableError, retry
-from hydratune.sweep.study import SECONDS, VALUES, ChangedDataError, ClaimedTrial, Study
+from hydratune.sweep.stored_plan import read_plan
+from hydratune.sweep.study import EVALUATIONS, SECONDS, VALUES, ChangedDataError, ClaimedTrial, Study
 from hydratune.sweep.trial import one_run, quiet_terminal
 from hydratune.tracking import uploader
 from hydratune.training.hardware.environment import ignore_other_launchers
 from hydratune.training.warm_cache import WarmCache
 from hydratune.utils import gc_tuning, signals
-from hydratune.utils.errors import TERMINATED, ConfigError, Problem, one_line
-from hydratune.utils.files import CHECKPOINTS, remove_later
+from hydratune.utils.errors import TERMINATED, ConfigError, Problem, one_line, optional_record
+from hydratune.utils.files import CHECKPOINTS, PLAN, remove_later
 from hydratune.utils.logs import guard_output, quiet_libraries
-from hydratune.utils.machine import available_cpus
+from hydratune.utils.machine import pin_process
 from hydratune.utils.provenance import redact
 
 log = logging.getLogger(__name__)
 
 PREEMPTED = -1
 STARTED_BY = "HYDRATUNE_STARTED_BY"  # environment variable of workers on this machine: the ID of their parent process
-_BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # launchers of workers on this machine
-_TOLD = 1.0  # seconds of delay, after which the study has the result of a trial, and the next one trains
+REPORT_DELAY = 1.0  # seconds of delay, after which the study has the result of a trial, and the next one trains
 _KEPT = 4  # models and datasets that a worker caches in memory
+_FRAMES = 10  # innermost frames of a traceback that are recorded
 
 
 def work(cfg: DictConfig) -> int:
@@ -51,28 +55,29 @@ def work(cfg: DictConfig) -> int:
         launcher, a preemption is a normal return, so that the parent replaces the worker without waiting.
     """
     hydra = HydraConfig.get()
-    number, launcher = int(hydra.job.num), str(hydra.launcher._target_).rpartition(".")[2]
-    if launcher == _JOBLIB and os.environ.get(STARTED_BY) == str(os.getpid()):  # its only worker
-        launcher = _BASIC  # also runs the worker in the parent's process
+    number, launcher = int(hydra.job.num), launcher_kind(hydra.launcher)
+    if launcher is LauncherKind.JOBLIB and os.environ.get(STARTED_BY) == str(os.getpid()):  # its only worker
+        launcher = LauncherKind.BASIC  # also runs the worker in the parent's process
     plan, options = _shared_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
-    if launcher != _BASIC:  # this process did not start with our command
+    if launcher is not LauncherKind.BASIC:  # this process did not start with our command
         gc_tuning.defer_gc()
         guard_output()
         servers.ignore_default_login()
+        forbid_hub_code()
     _configure_process(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
     ignore_other_launchers()  # here, since each trial restores the environment
     try:
         result = _work(Study(plan, options, waits=True), WarmCache(_KEPT))
     except (KeyboardInterrupt, SystemExit):
-        if launcher == _BASIC:  # this is the parent's process, which was asked to end
+        if launcher is LauncherKind.BASIC:  # this is the parent's process, which was asked to end
             raise
         result = PREEMPTED
     finally:
         if signals.is_orphan():  # otherwise, it would wait forever for work
             os._exit(TERMINATED)
         uploader.wait()
-        if launcher == _JOBLIB:  # if this idle process ended, joblib would kill the workers that are saving
+        if launcher is LauncherKind.JOBLIB:  # if this idle process ended, joblib would kill the workers that are saving
             signals.ignore()
     if result == PREEMPTED:
         log.info("worker %d: asked to end; its trial continues from its last checkpoint", number)
@@ -105,7 +110,7 @@ def _work(study: Study, cache: WarmCache) -> int:
         log.info("trial %d: %s, in %s", claim.trial.number, label(claim.point), claim.directory.name)
         try:
             with study.heartbeat(claim):
-                _configuration(study, claim, cache)
+                train_configuration(study, claim, cache)
         except BaseException as error:
             study.release(claim, is_interrupted=not isinstance(error, Exception))
             raise
@@ -117,7 +122,7 @@ def _work(study: Study, cache: WarmCache) -> int:
     return n_trained
 
 
-def _configure_process(number: int, workers: int, launcher: str) -> None:
+def _configure_process(number: int, workers: int, launcher: LauncherKind | None) -> None:
     """Prepare the process of a worker: no output in the terminal, signal handlers, and its share of CPUs and GPUs."""
     import datasets
 
@@ -125,47 +130,39 @@ def _configure_process(number: int, workers: int, launcher: str) -> None:
     quiet_libraries()
     datasets.disable_progress_bars()
     parent = os.environ.get(STARTED_BY)
-    if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, without their parent
+    if parent and launcher in (
+        LauncherKind.JOBLIB,
+        LauncherKind.SUBMITIT_LOCAL,
+    ):  # others may run on other machines, without their parent
         signals.exit_with_parent(int(parent))
-    if launcher != _BASIC and threading.current_thread() is threading.main_thread():
+    if launcher is not LauncherKind.BASIC and threading.current_thread() is threading.main_thread():
         signals.install()  # replaces the launcher's handlers, which are called once the trial is saved
-    if launcher != _JOBLIB:
-        return
-    share = available_cpus() // workers
-    if hasattr(os, "sched_setaffinity") and share:
-        cpus = sorted(os.sched_getaffinity(0))[number % workers * share :][:share]
-        os.sched_setaffinity(0, cpus)
-    if gpus := visible_gpus():
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    if launcher is LauncherKind.JOBLIB:
+        pin_process(number, workers)
 
 
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, without starting CUDA."""
-    if (value := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu for gpu in value.split(",") if gpu]
-    folder = Path("/proc/driver/nvidia/gpus")
-    return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
-
-
-def _configuration(study: Study, claim: ClaimedTrial, cache: WarmCache) -> None:
-    """Train one configuration with each of its seeds, and report the result to the study."""
+def train_configuration(study: Study, claim: ClaimedTrial, cache: WarmCache) -> None:
+    """Train one configuration with each of its seeds and folds, and report the result to the study."""
     try:
         results, pruned = _replicates(study, claim, cache)
     except (ChangedDataError, StudyUnavailableError):  # not caused by this configuration
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {one_line(error)}"
-        study.fail(claim, message, str(redact("".join(traceback.format_exception(error)))))
+        study.fail(claim, message, str(redact("".join(traceback.format_exception(error, limit=-_FRAMES)))))
         log.error("trial %d failed: %s", claim.trial.number, message)
         return
     values = None if pruned else [_mean(results, name) for name in study.plan.objectives]
+    if not pruned:
+        with optional_record("out-of-fold predictions"):
+            merge_folds(study.plan, claim.directory)
     if study.finish(claim, values, _means(results)) and pruned:  # no other worker resumes from its checkpoints
         for checkpoints in study.checkpoints(claim.directory):
-            remove_later(checkpoints, _TOLD)
+            remove_later(checkpoints, REPORT_DELAY)
 
 
 def _replicates(study: Study, claim: ClaimedTrial, cache: WarmCache) -> tuple[list[Mapping[str, Any]], bool]:
-    """Train with each seed, and return the metrics of each, and whether the study pruned the configuration."""
+    """Train each replicate, and return the metrics of each, and whether the study pruned the configuration."""
     began, seconds_before = time.monotonic(), float(study.noted(claim).get(SECONDS, 0))
     results: list[Mapping[str, Any]] = []
     try:
@@ -177,10 +174,11 @@ def _replicates(study: Study, claim: ClaimedTrial, cache: WarmCache) -> tuple[li
                 raise result.error
             if result.pruned:
                 return results, True
-            remove_later(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, _TOLD)
+            remove_later(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, REPORT_DELAY)
             results.append(result.metrics)
-            if study.plan.seeds:  # otherwise, the trial itself has the values
+            if study.plan.is_replicated:  # otherwise, the trial itself has the values
                 study.note(claim, VALUES, _by_seed(study, results))
+                study.note(claim, EVALUATIONS, [int(metrics.get(EVALUATIONS, 0)) for metrics in results])
             if _is_hopeless(study, claim, results):
                 return results, True
     finally:
@@ -189,7 +187,7 @@ def _replicates(study: Study, claim: ClaimedTrial, cache: WarmCache) -> tuple[li
 
 
 def _is_hopeless(study: Study, claim: ClaimedTrial, results: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the seeds so far show that a configuration is worse than the best, so that it can be pruned."""
+    """Return whether the replicates so far show that a configuration is worse than the best one."""
     if study.options.pruner != "wilcoxon":
         return False
     value = results[-1][next(iter(study.plan.objectives))]
@@ -198,7 +196,7 @@ def _is_hopeless(study: Study, claim: ClaimedTrial, results: Sequence[Mapping[st
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return objective -> its value with each seed so far."""
+    """Return objective -> its value in each replicate so far."""
     return {name: [float(metrics[name]) for metrics in results] for name in study.plan.objectives}
 
 

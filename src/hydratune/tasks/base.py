@@ -13,7 +13,8 @@ from hydratune.data.label_names import LabelNames
 from hydratune.models.base import Network, max_positions
 from hydratune.tasks.labels import TRUE_NAMES
 from hydratune.tasks.losses import Loss, negative_weights
-from hydratune.tasks.metrics.metric import LOSS, PREDICTIONS, REFERENCES, RESERVED, SCORES, Metric, is_valid_name
+from hydratune.tasks.metrics.metric import LOSS, PREDICTIONS, REFERENCES, RESERVED, Metric, is_valid_name
+from hydratune.tasks.metrics.over_sets import lookup, with_sets
 from hydratune.tasks.tokenize import Batch, encode_texts
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, similar
 
@@ -90,16 +91,13 @@ class Task(Configurable, ABC):
     known_metrics: ClassVar[tuple[Metric, ...]]
     metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES)  # possible inputs of `extra_metrics`
     shared_input: ClassVar[str] = ""  # input that several rows share, e.g. the context of questions
+    has_confidence: ClassVar[bool] = False  # whether predictions have probabilities, so that `predict` can abstain
     streams: ClassVar[bool] = False  # whether `prepare` takes training rows without a length
     needs_fast: ClassVar[bool] = False  # whether the tokenizer must return the place of each token in the text
     pipeline: ClassVar[str | None] = None  # task of transformers.pipeline that serves the model
     tuned_metrics: ClassVar[tuple[str, ...]] = ()  # metrics that are values tuned on validation and used on test
-    needs_names: ClassVar[bool] = (
-        False  # whether `metrics_from_predictions` needs the label names, in the order of their IDs
-    )
-    no_predictions_reason: ClassVar[str] = (
-        ""  # reason why `predictions_with_labels` never yields rows; empty if it does
-    )
+    needs_names: ClassVar[bool] = False  # whether `metrics_from_predictions` needs the label names, ordered by ID
+    no_predictions_reason: ClassVar[str] = ""  # reason why `predictions_with_labels` never yields rows, if so
 
     metrics: list[str] | None
     objective: str = "eval_loss"
@@ -119,41 +117,38 @@ class Task(Configurable, ABC):
         return metric.higher_is_better
 
     def metric_names(self, head: Mapping[str, Any] | None = None) -> list[str]:  # noqa: ARG002 (others need it)
-        """Return the names of the metrics to compute, from `known_metrics`.
-
-        Args:
-            head: Head of `EncodedData`; None before the data is read, for all metrics that may be computed.
-        """
+        """Return the metrics to compute; all that may be computed without a `head`, before the data is read."""
         return [*(self.metrics or ())]
 
-    def objectives(self, head: Mapping[str, Any] | None = None) -> list[str]:
-        """Return the names of the numbers that evaluation reports and `objective` may name; see `metric_names`."""
-        return ["eval_loss", *(f"eval_{name}" for name in (*self.metric_names(head), *self.extra_metrics))]
+    def objectives(self, head: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> list[str]:
+        """Return the names that `objective` may have, see `metric_names`; `sets` are names of validation sets."""
+        names = [LOSS.name, *self.metric_names(head), *self.extra_metrics]
+        return [f"eval_{name}" for name in with_sets(names, sets, self.definitions())]
 
-    def check_head(self, head: Mapping[str, Any], objective: str | None = None) -> None:
+    def check_head(self, head: Mapping[str, Any], objective: str | None = None, sets: Sequence[str] = ()) -> None:
         """Raise ConfigError if the metrics or the objective are not defined for the data's head."""
-        if objective is not None and objective not in (options := self.objectives(head)):
-            raise ConfigError(_wrong_objective(f"{KEY}={objective} is not a computed metric", objective, options))
+        if objective is not None and objective not in (options := self.objectives(head, sets)):
+            is_of_others = objective in self.objectives(None, sets) and "num_labels" in head
+            reason = f" with {head['num_labels']} labels" if is_of_others else ""
+            raise ConfigError(_wrong_objective(f"{KEY}={objective} is not computed{reason}", objective, options))
 
     def definitions(self) -> dict[str, Metric]:
         """Return name -> definition of every metric that the task can report."""
         return {metric.name: metric for metric in (LOSS, *self.known_metrics, *self.extra_metrics.values())}
 
     def metric(self, name: str) -> Metric | None:
-        """Return the definition of a metric, also for a part of one, e.g. `f1_person`; None for other numbers."""
-        definitions = self.definitions()
-        if name in definitions:
-            return definitions[name]
-        base_name = max((prefix for prefix in definitions if name.startswith(f"{prefix}_")), key=len, default=None)
-        return definitions[base_name] if base_name else None
+        """Return the definition of a metric, see `lookup`; None for other numbers."""
+        return lookup(name, self.definitions())
 
     def row_metrics(self, names: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 (others need it)
         """Return the metrics that `metrics_from_predictions` can compute; `names` are label names."""
-        return [
-            name
-            for name, metric in self.definitions().items()
-            if name != LOSS.name and SCORES not in metric.inputs.values()
-        ]
+        metrics = self.definitions().values()
+        return [metric.name for metric in metrics if metric is not LOSS and not metric.needs_all_probabilities]
+
+    def needed_inputs(self) -> frozenset[str]:
+        """Return the names of the inputs that the metrics of the config take."""
+        metrics = map(self.definitions().__getitem__, (*self.metric_names(), *self.extra_metrics))
+        return frozenset(source for metric in metrics for source in metric.inputs.values())
 
     def with_metric(self, name: str) -> Self:
         """Return this task with a single metric."""
@@ -163,9 +158,14 @@ class Task(Configurable, ABC):
 
     def scores(self, head: Mapping[str, Any] | None = None, **inputs: Any) -> dict[str, float]:
         """Return name -> value of all metrics, for a task whose metrics all have a function."""
-        definitions = self.definitions()
-        values = {name: definitions[name].compute(inputs) for name in self.metric_names(head)}
+        values = {name: self.score(self.definitions()[name], inputs) for name in self.metric_names(head)}
         return values | self.extra_scores(**inputs)
+
+    def score(self, metric: Metric, inputs: Mapping[str, Any]) -> float:
+        """Return the value of a metric; raise ConfigError if decoded rows do not have the probabilities for it."""
+        if {*metric.inputs.values()} <= {*inputs}:
+            return metric.compute(inputs)
+        raise ConfigError(Problem("task.metrics", f"{metric.name} needs predictions with all probabilities"))
 
     def extra_scores(self, **inputs: Any) -> dict[str, float]:
         """Return name -> value of the extra metrics whose inputs are available."""
@@ -219,6 +219,10 @@ class Task(Configurable, ABC):
             yield invalid_value("", "a node with _target_: hydratune.tasks.Metric", repr(metric), hint)
         else:
             yield from metric.check(self.metric_inputs)
+
+    def tunes(self) -> bool:
+        """Return whether evaluation tunes a value on validation that predictions use, see `tuned_metrics`."""
+        return False
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Return the `TrainingArguments` that the task sets unless the user sets them."""

@@ -36,6 +36,10 @@ class CausalLm(CausalTask):
         block_size: Tokens of a block; fewer if the model has fewer positions.
         document_separator: Separator after each text: the tokenizer's end token (`eos`), or a line break (`newline`),
             which joins the lines of a text file as they were.
+
+    Example:
+        >>> CausalLm(metrics=["bits_per_byte"], block_size=256).objectives()
+        ['eval_loss', 'eval_bits_per_byte']
     """
 
     columns: ClassVar[Mapping[str, Column]] = {"text": Column("text")}

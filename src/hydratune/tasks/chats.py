@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydratune.data.columns import COLUMN, preview
+from hydratune.utils.json_text import parse_json
 
 Message = dict[str, Any]
 
@@ -84,7 +84,7 @@ def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
     tools = row.get("tools")
     if tools is None or tools == "" or tools == []:
         return None
-    schemas = [json.loads(tool) if isinstance(tool, str) else tool for tool in _parsed_list(tools, "tools")]
+    schemas = [parse_json(tool) if isinstance(tool, str) else tool for tool in _parsed_list(tools, "tools")]
     if not all(isinstance(tool, dict) for tool in schemas):
         raise ChatError("tools", f"{COLUMN} is not a list of JSON schemas", tools)
     return [_without_nulls(tool) for tool in schemas]
@@ -133,7 +133,7 @@ def _history(row: Mapping[str, Any]) -> list[Message]:
 def _parsed_list(value: Any, column: str) -> list[Any]:
     """Return a list, which may be stored as JSON text."""
     try:
-        parsed = json.loads(value) if isinstance(value, str) else value
+        parsed = parse_json(value) if isinstance(value, str) else value
     except ValueError as error:
         raise ChatError(column, f"{COLUMN} is neither a list nor valid JSON", value) from error
     if not isinstance(parsed, list):
@@ -198,7 +198,7 @@ def _tool_call(call: Any, column: str) -> dict[str, Any]:
 
 def _json_object(text: Any, column: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(text)
+        parsed = parse_json(text)
     except (TypeError, ValueError) as error:
         raise ChatError(column, "the arguments of a tool call are not valid JSON", text) from error
     if not isinstance(parsed, dict):

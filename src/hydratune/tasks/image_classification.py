@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -24,7 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ImageClassification(SingleLabelTask):
-    """Image classification on columns `image`, an image of `datasets` or its path, and `label`, a string or an ID."""
+    """Image classification on columns `image`, an image of `datasets` or its path, and `label`, a string or an ID.
+
+    Example:
+        >>> ImageClassification(metrics=["accuracy"]).objectives()
+        ['eval_loss', 'eval_accuracy']
+    """
 
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
     pipeline: ClassVar[str | None] = "image-classification"
@@ -63,6 +70,7 @@ class ImageClassification(SingleLabelTask):
     ) -> EncodedData:
         """Return rows of `image` and `labels`."""
         labels = collect_labels(splits, label_names)
+        self.use_labels(labels.names)
         prepared = type(splits)()
         for split, rows in splits.items():
             ids = labels.encode(rows["label"])
@@ -113,8 +121,12 @@ def _why_no_image(value: Mapping[str, Any]) -> str:
     from PIL import Image, UnidentifiedImageError
 
     restrict_image_formats()
+    if not value["bytes"] and re.search("::|://", value["path"]):  # `datasets` reads from the file system that it names
+        return "the path is not one of this file system"
     if not value["bytes"] and not is_allowed_image(value["path"]):
         return "the path is outside the working directory, and the run is from someone else"
+    if not value["bytes"] and not _is_regular(value["path"]):  # a pipe has no end
+        return "not a file"
     try:
         with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as image:
             mode = image.mode
@@ -124,7 +136,14 @@ def _why_no_image(value: Mapping[str, Any]) -> str:
         return "file not found"
     except OSError as error:
         return one_line(error.strerror or error, 200)
+    except (ValueError, Image.DecompressionBombError) as error:  # an invalid path, or more pixels than Pillow allows
+        return one_line(error, 200)
     return "" if mode in _MODES else f"unsupported mode {mode}"
+
+
+def _is_regular(path: str) -> bool:
+    """Return whether a path names a regular file, or does not exist, which Pillow reports."""
+    return not os.path.lexists(path) or os.path.isfile(path)  # noqa: PTH113 (Path raises errors for invalid paths)
 
 
 def eight_bit(image: Image, mode: Literal["L", "RGB"]) -> Image:

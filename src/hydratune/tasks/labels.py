@@ -118,7 +118,7 @@ def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
             ids |= _labels(rows, names, column).ids
         labels = Labels(list(names), ids)
     if len(labels.names) < 2:
-        requirement = "a column with at least two different labels"
+        requirement = "a column with at least two different labels in the training split"
         raise ConfigError(invalid_value(f"dataset.columns.{column}", requirement, _some(labels.names)))
     return labels
 
@@ -229,7 +229,11 @@ def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str
     if is_bool and name_by_truth:
         return name_by_truth
     if name_by_truth and [*name_by_text][:2] != [*_TRUTH]:  # ambiguous: 0 may mean false or the first name
-        by_id = "'dataset.labels={0:false,1:true}'" if {*name_by_text} == {*_TRUTH} else f"{KEY}={{0:NAME,1:NAME,...}}"
+        by_id = (
+            "'dataset.labels={0:false,1:true}'"
+            if {*name_by_text} == {*_TRUTH}
+            else mapping_setting(KEY, {0: "NAME", 1: "NAME"}, ",...")
+        )
         text = f"{KEY}={_some(names)} is ambiguous for integer labels: 0 may be false or {names[0]!r}"
         raise ConfigError(Problem("dataset.labels", text, f"map each ID to its name: {by_id}"))
     ids = dict(enumerate(names))

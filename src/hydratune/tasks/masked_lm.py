@@ -35,6 +35,10 @@ class MaskedLm(Task):
         whole_word_mask: Whether to mask all tokens of a word, always by the mask token. Otherwise, one in ten is
             replaced by another token and one in ten stays unchanged, as in BERT.
         seed: Seed of the training masks. The masks of evaluation do not depend on it.
+
+    Example:
+        >>> MaskedLm(metrics=["perplexity"], whole_word_mask=True).objectives()
+        ['eval_loss', 'eval_perplexity']
     """
 
     auto_model: ClassVar[str] = "AutoModelForMaskedLM"

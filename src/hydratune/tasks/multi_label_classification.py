@@ -12,11 +12,21 @@ from hydratune.data.label_names import LabelNames
 from hydratune.data.streaming import is_stream
 from hydratune.models.base import Network
 from hydratune.tasks.base import EncodedData, EvalSplit, Task, column_values
+from hydratune.tasks.decisions import best_threshold as best_threshold_of
 from hydratune.tasks.labels import Labels, collect_labels, name_labels, named_labels, unknown_labels, with_true_names
 from hydratune.tasks.loss_settings import MultiLabelLossSettings
 from hydratune.tasks.losses import WEIGHT_COLUMN, row_weights
-from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, Metric
+from hydratune.tasks.metrics.metric import LABEL_NAMES, LOSS, PREDICTIONS, REFERENCES, SCORES, Metric
 from hydratune.tasks.metrics.multi_label import MULTI_LABEL, best_threshold
+from hydratune.tasks.probabilities import (
+    FIELD,
+    TOP_IDS,
+    TOP_PROBABILITIES,
+    ProbabilitySettings,
+    named,
+    probability_matrix,
+    top,
+)
 from hydratune.tasks.tokenize import IGNORED, encode_splits, say_truncated
 from hydratune.utils.errors import KEY, ConfigError, Problem, hydra_text, invalid_value
 
@@ -26,18 +36,24 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
+_TOP = (TOP_IDS, TOP_PROBABILITIES)
 _NAME_INDICATORS = f"set {KEY}=[a,b] in the order of the indicators"
 
 
 @dataclass(kw_only=True)
-class MultiLabelClassification(MultiLabelLossSettings, Task):
+class MultiLabelClassification(ProbabilitySettings, MultiLabelLossSettings, Task):
     """Multi-label classification on columns `text`, optionally `text_pair`, and `labels`, a list that may be empty.
 
     Args:
         threshold: Probability above which a label is predicted.
-        tune_threshold: Whether to tune the threshold instead, for the best micro F1 on validation, and use it on test.
+        tune_threshold: Metric for whose maximum on validation the threshold is tuned instead, and used on test; true
+            stands for `micro_f1`.
         label_format: Format of `labels`: the `names` or IDs of a row's labels, or multi-hot `multi_hot`, a 0 or 1
             for each of `dataset.labels`, e.g. from `dataset.columns.labels=[toxic,obscene]`.
+
+    Example:
+        >>> MultiLabelClassification(metrics=["micro_f1"], threshold=0.3).objectives()
+        ['eval_loss', 'eval_micro_f1']
     """
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
@@ -49,25 +65,31 @@ class MultiLabelClassification(MultiLabelLossSettings, Task):
         ROW_WEIGHT: WEIGHT_COLUMN,
     }
     known_metrics: ClassVar[tuple[Metric, ...]] = MULTI_LABEL
-    metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES, "label_names")
+    metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES, SCORES, LABEL_NAMES)
     needs_names: ClassVar[bool] = True
+    is_multi_label: ClassVar[bool] = True
     streams: ClassVar[bool] = True
     tuned_metrics: ClassVar[tuple[str, ...]] = ("threshold",)
 
     metrics: list[str] = field(default_factory=lambda: ["micro_f1"])
     objective: str = "eval_micro_f1"
     threshold: float = 0.5
-    tune_threshold: bool = False
+    tune_threshold: Literal["micro_f1", "macro_f1", "subset_accuracy"] | bool = False
     label_format: Literal["names", "multi_hot"] = "names"
 
     _count = 0  # number of labels, set when rows are prepared
 
     def check(self) -> Iterator[Problem]:
-        """Also yield errors of the loss, and an error if the threshold is not a probability."""
+        """Also yield errors of the loss, of the probabilities, and of a threshold that is not a probability."""
         yield from super().check()
         yield from self.check_loss()
+        yield from self.check_probabilities()
         if not 0 < self.threshold < 1:
             yield invalid_value("threshold", "between 0 and 1", self.threshold, f"set {KEY}=0.5")
+
+    def tunes(self) -> bool:
+        """Return whether the threshold is tuned."""
+        return bool(self.tune_threshold)
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
         """Return the rows, and the names of the values in `labels`; indicators have one name per column."""
@@ -171,38 +193,64 @@ class MultiLabelClassification(MultiLabelLossSettings, Task):
         """Return a collator that pads to the longest row; `labels` (batch, labels) float32 of 0 and 1."""
         return _Collator(processor, self._count)
 
-    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
-        """Reduce (batch, labels) to uint8, 1 for predicted labels, or to probabilities if the threshold is tuned."""
+    def row_metrics(self, names: Sequence[str] = ()) -> list[str]:
+        """Return the metrics of predictions, and those of probabilities if predictions list all of them."""
+        if self.lists_all(names):
+            return [name for name in self.definitions() if name != LOSS.name]
+        return super().row_metrics(names)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> dict[str, torch.Tensor]:
+        """Reduce (batch, labels) to uint8, 1 for predicted labels, or to probabilities if the threshold is tuned.
+
+        The most probable labels are also returned, and all probabilities if a metric needs them.
+        """
         import torch
 
-        scores = (logits[0] if isinstance(logits, tuple) else logits).float().sigmoid()
-        return scores if self.tune_threshold else (scores > self.threshold).to(torch.uint8)
+        probabilities = self.probabilities(logits)
+        outputs = top(probabilities, self.max_probabilities)
+        if not self.tune_threshold:
+            outputs[PREDICTIONS] = (probabilities > self.threshold).to(torch.uint8)
+        if self.tune_threshold or (labels is not None and SCORES in self.needed_inputs()):
+            outputs[SCORES] = probabilities
+        return outputs
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics that the config names, and the threshold if it is tuned."""
         from scipy.sparse import csr_matrix
 
-        references, predicted, tuned_values = prediction.label_ids.astype("uint8"), prediction.predictions, {}
+        references, outputs, tuned_values = prediction.label_ids.astype("uint8"), prediction.predictions, {}
         if self.tune_threshold:
-            tuned_threshold = evaluated.tuned.get("threshold")
-            tuned_values["threshold"] = (
-                best_threshold(references, predicted) if tuned_threshold is None else tuned_threshold
-            )
-            predicted = (predicted >= tuned_values["threshold"]).astype("uint8")
+            threshold = evaluated.tuned.get("threshold")
+            threshold = self._best_threshold(references, outputs[SCORES]) if threshold is None else threshold
+            tuned_values["threshold"] = threshold
+            predicted = csr_matrix((outputs[SCORES] >= threshold).astype("uint8"))
+        else:
+            predicted = csr_matrix(outputs[PREDICTIONS])
         names = [*evaluated.head["id2label"].values()]
         if (true_names := evaluated.true_names()) is not None:
             references = _label_matrix(true_names, names)
-            predicted = csr_matrix(predicted)
             predicted.resize(references.shape)  # labels that the head does not have are never predicted
             names = _with_unseen(names, true_names)
-        return self._scores(csr_matrix(references), csr_matrix(predicted), names) | tuned_values
+        scores = {SCORES: outputs[SCORES]} if SCORES in outputs else {}
+        return self._scores(csr_matrix(references), predicted, names, **scores) | tuned_values
+
+    def _best_threshold(self, references: Any, probabilities: Any) -> float:
+        """Return the threshold that maximizes the metric of `tune_threshold`."""
+        if self.tune_threshold in (True, "micro_f1"):
+            return best_threshold(references, probabilities)
+        from scipy.sparse import csr_matrix
+
+        function: Any = self.definitions()[str(self.tune_threshold)].function
+        true = csr_matrix(references)
+        return best_threshold_of(lambda predictions: function(csr_matrix(predictions), true), probabilities)
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """Yield the names of the predicted labels."""
-        names = evaluated.head["id2label"]
-        threshold = evaluated.tuned.get("threshold", 1)
-        for row in predictions:
-            yield {"predictions": [names[i] for i, value in enumerate(row) if value >= threshold]}
+        """Yield the names of the predicted labels, and the probabilities of the most probable ones."""
+        names, threshold = evaluated.head["id2label"], evaluated.tuned.get("threshold", 1)
+        columns = predictions[SCORES if self.tune_threshold else PREDICTIONS], *map(predictions.get, _TOP)
+        for values, ids, probabilities in zip(*columns, strict=True):
+            row = {"predictions": [names[i] for i, value in enumerate(values) if value >= threshold]}
+            yield row | ({FIELD: named(names, ids, probabilities)} if self.max_probabilities else {})
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the names of the true and of the predicted labels."""
@@ -223,8 +271,10 @@ class MultiLabelClassification(MultiLabelLossSettings, Task):
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """Return the metrics that the config names."""
         true, predicted = column_values(rows, "labels", "predictions")
+        matrix = probability_matrix(rows, names) if SCORES in self.needed_inputs() else None
+        scores = {} if matrix is None else {SCORES: matrix.numpy()}
         names = _with_unseen(names, true)
-        return self._scores(_label_matrix(true, names), _label_matrix(predicted, names), names)
+        return self._scores(_label_matrix(true, names), _label_matrix(predicted, names), names, **scores)
 
     def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for subset accuracy and micro F1."""
@@ -257,11 +307,11 @@ class MultiLabelClassification(MultiLabelLossSettings, Task):
 
         return from_counts
 
-    def _scores(self, references: Any, predictions: Any, names: Sequence[str]) -> dict[str, float]:
+    def _scores(self, references: Any, predictions: Any, names: Sequence[str], **scores: Any) -> dict[str, float]:
         """Return the metrics of (rows, labels) sparse matrices of 0 and 1, which extra metrics need as arrays."""
         if self.extra_metrics:
             predictions, references = predictions.toarray(), references.toarray()
-        return self.scores(predictions=predictions, references=references, label_names=[*names])
+        return self.scores(predictions=predictions, references=references, label_names=[*names], **scores)
 
 
 def _with_unseen(names: Sequence[str], true: Sequence[Sequence[str]]) -> list[str]:

@@ -15,7 +15,16 @@ from hydratune.tasks.base import EncodedData, EvalSplit, Task
 from hydratune.tasks.loss_settings import LossSettings
 from hydratune.tasks.losses import WEIGHT_COLUMN, CrossEntropy, RowWeightCollator, row_weights
 from hydratune.tasks.metrics.classification import ACCURACY
-from hydratune.tasks.metrics.metric import Metric
+from hydratune.tasks.metrics.metric import (
+    CONFIDENCES,
+    LABEL_NAMES,
+    OF_PROBABILITIES,
+    PREDICTIONS,
+    TOP_K,
+    Metric,
+)
+from hydratune.tasks.metrics.probabilistic import BRIER, ECE, LOG_LOSS, TOP_K_ACCURACY
+from hydratune.tasks.probabilities import FIELD, check_top_k, first_logits, shortest, true_label_inputs
 from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated, truncated
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 
@@ -34,6 +43,13 @@ class MultipleChoice(LossSettings, Task):
     Every row has the same number of choices. `dataset.labels` names the choices of data with another numbering, e.g.
     `[A,B,C,D]` or `[1,2,3,4]`. If these names differ between rows, as in ARC, the optional column `choice_labels` has
     the names of each row. An optional column `start` is put before each choice, like SWAG's `sent2`.
+
+    Args:
+        top_k: Number of choices of the metric `top_k_accuracy`.
+
+    Example:
+        >>> MultipleChoice(metrics=["accuracy"]).objectives()
+        ['eval_loss', 'eval_accuracy']
     """
 
     auto_model: ClassVar[str] = "AutoModelForMultipleChoice"
@@ -46,15 +62,18 @@ class MultipleChoice(LossSettings, Task):
         ROW_WEIGHT: WEIGHT_COLUMN,
     }
     inputs: ClassVar[tuple[str, ...]] = ("text", "start", "choices")
-    known_metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
+    has_confidence: ClassVar[bool] = True
+    known_metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOG_LOSS, BRIER, ECE, TOP_K_ACCURACY)
 
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     objective: str = "eval_accuracy"
+    top_k: int = 2
 
     def check(self) -> Iterator[Problem]:
-        """Also yield errors of the loss."""
+        """Also yield errors of the loss and of `top_k`."""
         yield from super().check()
         yield from self.check_loss()
+        yield from check_top_k(self.top_k)
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
         """Return the rows with the text of the right choice as their label, if the choices have names."""
@@ -148,25 +167,50 @@ class MultipleChoice(LossSettings, Task):
 
         return without_labels
 
+    def row_metrics(self, names: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 (choices have no names)
+        """Return all metrics, since predictions list the probabilities of all choices."""
+        return [*self.definitions()][1:]
+
+    def reduce_logits(self, logits: Any, labels: Any) -> dict[str, torch.Tensor]:  # noqa: ARG002 (Trainer's call)
+        """Reduce (batch, choices) to the (batch,) best choice and the (batch, choices) probabilities."""
+        probabilities = first_logits(logits).softmax(dim=-1)
+        return {PREDICTIONS: probabilities.argmax(dim=-1), FIELD: probabilities}
+
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics that the config names; of two choices with the same text, either is right."""
         return self.metrics_from_predictions(list(self.predictions_with_labels(prediction, evaluated)), ())
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """Yield the chosen text and its number, from 0."""
-        for choices, best in zip(evaluated.rows["choices"], predictions, strict=True):
-            yield {"prediction": choices[int(best)], "index": int(best)}
+        """Yield the chosen text, its number from 0, and the probabilities of all choices in their order."""
+        columns = evaluated.rows["choices"], predictions[PREDICTIONS], predictions[FIELD]
+        for choices, best, values in zip(*columns, strict=True):
+            probabilities = [shortest(value) for value in values]
+            yield {"prediction": choices[int(best)], "index": int(best), FIELD: probabilities}
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """Yield the right and the chosen text."""
+        """Yield the right and the chosen text, with their numbers."""
         predictions = self.format_predictions(prediction.predictions, evaluated)
         for choices, label, predicted in zip(evaluated.rows["choices"], prediction.label_ids, predictions, strict=True):
-            yield {"label": choices[int(label)], **predicted}
+            yield {"label": choices[int(label)], "label_index": int(label), **predicted}
 
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """Return the metrics that the config names, over the texts of the choices."""
+        """Return the metrics that the config names; predictions and references are the texts of the choices."""
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
-        return self.scores(predictions=predictions, references=references)
+        return self.scores(predictions=predictions, references=references, **self._probability_inputs(rows))
+
+    def _probability_inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the inputs of metrics of probabilities, if metrics need them and the rows have them."""
+        import torch
+
+        needed = self.needed_inputs()
+        if needed.isdisjoint((CONFIDENCES, *OF_PROBABILITIES)) or any(FIELD not in row for row in rows):
+            return {}
+        probabilities = torch.tensor([row[FIELD] for row in rows], dtype=torch.float32)
+        labels, best = (torch.tensor([row[key] for row in rows]) for key in ("label_index", "index"))
+        values = true_label_inputs(probabilities, labels, needed)
+        values[CONFIDENCES] = probabilities.gather(1, best[:, None]).squeeze(1)
+        inputs = {name: value.numpy() for name, value in values.items()}
+        return {LABEL_NAMES: range(probabilities.shape[1]), TOP_K: self.top_k, **inputs}
 
     def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for accuracy."""

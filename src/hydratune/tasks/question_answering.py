@@ -37,6 +37,10 @@ class QuestionAnswering(Task):
         n_best_size: Number of starts and ends of each window to try.
         version_2_with_negative: Whether some questions have no answer, as in SQuAD 2. The threshold for "no answer"
             is tuned on validation.
+
+    Example:
+        >>> QuestionAnswering(metrics=["exact_match"], max_length=384).objectives()
+        ['eval_loss', 'eval_exact_match']
     """
 
     auto_model: ClassVar[str] = "AutoModelForQuestionAnswering"
@@ -59,6 +63,10 @@ class QuestionAnswering(Task):
     max_answer_length: int = 30
     n_best_size: int = 20
     version_2_with_negative: bool = False
+
+    def tunes(self) -> bool:
+        """Return whether the threshold for no answer is tuned."""
+        return self.version_2_with_negative
 
     def check(self) -> Iterator[Problem]:
         """Also yield errors of numbers that are out of range."""

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Regression(Task):
-    """Regression on columns `text`, optionally `text_pair`, and `label`, a number."""
+    """Regression on columns `text`, optionally `text_pair`, and `label`, a number.
+
+    Example:
+        >>> rows = [{"label": 1.0, "prediction": 2.0}, {"label": 3.0, "prediction": 3.0}]
+        >>> Regression(metrics=["mse"]).metrics_from_predictions(rows, [])["mse"]
+        0.5
+    """
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str | None] = "text-classification"

@@ -33,6 +33,10 @@ class Seq2Seq(Task):
         max_target_length: Maximum tokens of a target, which is truncated, and of generated texts.
         num_beams: Beams of the search; 1 means greedy search.
         bleu_tokenizer: Tokenizer of sacreBLEU; `zh` or `char` for scripts without spaces between words.
+
+    Example:
+        >>> [problem.key for problem in Seq2Seq(num_beams=0).check()]
+        ['num_beams']
     """
 
     auto_model: ClassVar[str] = "AutoModelForSeq2SeqLM"

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class SequenceClassification(SingleLabelTask):
-    """Sequence classification on columns `text`, optionally `text_pair`, and `label`, a string, an ID, or a boolean."""
+    """Sequence classification on columns `text`, optionally `text_pair`, and `label`, a string, an ID, or a boolean.
+
+    Example:
+        >>> rows = [{"label": "pos", "prediction": "pos"}, {"label": "neg", "prediction": "pos"}]
+        >>> SequenceClassification(metrics=["accuracy"]).metrics_from_predictions(rows, ["neg", "pos"])["accuracy"]
+        0.5
+    """
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str | None] = "text-classification"
@@ -36,6 +42,7 @@ class SequenceClassification(SingleLabelTask):
     ) -> EncodedData:
         """Return rows of `input_ids` and `labels`."""
         labels = collect_labels(splits, label_names)
+        self.use_labels(labels.names)
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             targets = {"labels": labels.encode(batch["label"]), **row_weights(batch)}

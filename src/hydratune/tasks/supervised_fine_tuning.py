@@ -36,6 +36,10 @@ class SupervisedFineTuning(CausalTask):
         chat_template: `simple`, or a Jinja template; null for the tokenizer's own.
         excess_length: Treatment of examples over `max_length` tokens: `drop`, `truncate`, or `error`. They are
             counted.
+
+    Example:
+        >>> SupervisedFineTuning(metrics=["perplexity"], chat_template="simple").objectives()
+        ['eval_loss', 'eval_perplexity']
     """
 
     columns: ClassVar[Mapping[str, Column]] = {

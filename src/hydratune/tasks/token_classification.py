@@ -13,7 +13,27 @@ from hydratune.tasks.base import EXAMPLE, EncodedData, EvalSplit, Task, column_v
 from hydratune.tasks.labels import collect_labels, name_labels, named_labels, unknown_labels
 from hydratune.tasks.loss_settings import ClassLossSettings
 from hydratune.tasks.losses import WEIGHT_COLUMN, row_weights
-from hydratune.tasks.metrics.metric import Metric, share
+from hydratune.tasks.metrics.classification import BALANCED_ACCURACY, COHEN_KAPPA
+from hydratune.tasks.metrics.metric import (
+    CONFIDENCES,
+    LABEL_NAMES,
+    OF_PROBABILITIES,
+    PREDICTIONS,
+    REFERENCES,
+    TOP_K,
+    Metric,
+    share,
+)
+from hydratune.tasks.metrics.probabilistic import BRIER, ECE, LOG_LOSS, TOP_K_ACCURACY
+from hydratune.tasks.probabilities import (
+    FIELD,
+    check_top_k,
+    confidences,
+    first_logits,
+    refuse_large_top_k,
+    shortest,
+    true_label_inputs,
+)
 from hydratune.tasks.tokenize import IGNORED, Batch, cut, encode_splits
 from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value
 
@@ -24,6 +44,7 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction
 
 _ENTITY_METRICS = ("f1", "precision", "recall")
+_WORD_METRICS = (BALANCED_ACCURACY, COHEN_KAPPA, LOG_LOSS, BRIER, ECE, TOP_K_ACCURACY)
 _SHORTEST = 8  # minimum tokens of a window, so that windows always advance
 # Prefixes of the tags that seqeval reads: without a scheme, and in each scheme.
 _PREFIXES = {
@@ -48,6 +69,12 @@ class TokenClassification(ClassLossSettings, Task):
         stride: Tokens of context that a window repeats from the previous one.
         scheme: Tagging scheme of entities, which seqeval reads strictly; null reads tags as conlleval does.
         per_type: Whether to report the scores of each entity type, e.g. `f1_person`.
+        top_k: Number of labels of the metric `top_k_accuracy`.
+
+    Example:
+        >>> rows = [{"labels": ["B-PER", "O"], "predictions": ["B-PER", "O"]}]
+        >>> TokenClassification(metrics=["f1"]).metrics_from_predictions(rows, ["O", "B-PER"])["f1"]
+        1.0
     """
 
     auto_model: ClassVar[str] = "AutoModelForTokenClassification"
@@ -59,18 +86,21 @@ class TokenClassification(ClassLossSettings, Task):
     }
     inputs: ClassVar[tuple[str, ...]] = ("tokens",)
     needs_fast: ClassVar[bool] = True
-    known_metrics: ClassVar[tuple[Metric, ...]] = (*map(share, _ENTITY_METRICS), share("accuracy"))
+    has_confidence: ClassVar[bool] = True
+    known_metrics: ClassVar[tuple[Metric, ...]] = (*map(share, _ENTITY_METRICS), share("accuracy"), *_WORD_METRICS)
 
     metrics: list[str] = field(default_factory=lambda: ["f1"])
     objective: str = "eval_f1"
     stride: int = 16
     scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"] | None = None
     per_type: bool = True
+    top_k: int = 5
 
     def check(self) -> Iterator[Problem]:
         """Also yield errors of the loss, and of sizes with which windows would not advance."""
         yield from super().check()
         yield from self.check_loss()
+        yield from check_top_k(self.top_k)
         if self.max_length is not None and 0 < self.max_length < _SHORTEST:
             yield invalid_value("max_length", f"null or an integer of at least {_SHORTEST}", self.max_length)
         if self.stride < 0 or (self.max_length is not None and self.stride >= self.max_length - 2):
@@ -161,18 +191,47 @@ class TokenClassification(ClassLossSettings, Task):
         processor.padding_side = "right"  # `predictions_with_labels` counts positions from the left
         return DataCollatorForTokenClassification(processor)
 
+    def check_head(self, head: Mapping[str, Any], objective: str | None = None, sets: Sequence[str] = ()) -> None:
+        """Also raise ConfigError if `top_k_accuracy` is 1 for any model."""
+        refuse_large_top_k(self.metrics, self.top_k, head["num_labels"])
+        super().check_head(head, objective, sets)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> dict[str, torch.Tensor]:
+        """Reduce (batch, seq, labels) to (batch, seq) predictions, their probabilities, and the inputs of metrics."""
+        probabilities = first_logits(logits).softmax(dim=-1)
+        outputs = confidences(probabilities, probabilities.argmax(dim=-1))
+        if labels is not None:
+            outputs |= true_label_inputs(probabilities, labels, self.needed_inputs())
+        return outputs
+
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics that the config names, and those of each entity type, over whole sentences."""
-        return self.metrics_from_predictions(list(self.predictions_with_labels(prediction, evaluated)), ())
+        outputs = {name: values for name, values in prediction.predictions.items() if name in OF_PROBABILITIES}
+        places = evaluated.rows["places"] if outputs else []
+        inputs = {name: _at_places(values, places) for name, values in outputs.items()}
+        inputs[LABEL_NAMES] = [*evaluated.head["id2label"].values()]
+        return self._scores(list(self.predictions_with_labels(prediction, evaluated)), inputs)
 
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics that the config names, and those of each entity type."""
+        return self._scores(rows, {})
+
+    def _scores(self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]) -> dict[str, float]:
+        """Return the metrics of decoded rows.
+
+        Args:
+            rows: Decoded rows.
+            inputs: Inputs of metrics over words that the rows do not have.
+        """
         from hydratune.tasks.metrics.sequence_labeling import entity_scores, word_accuracy
 
         labels, predicted = column_values(rows, "labels", "predictions")
         scores = {"accuracy": word_accuracy(labels, predicted)} if "accuracy" in self.metrics else {}
         if {*self.metrics} & {*_ENTITY_METRICS}:
             scores |= entity_scores(labels, predicted, self.scheme)
+        for metric in _WORD_METRICS:
+            if metric.name in self.metrics:
+                scores[metric.name] = self.score(metric, {**_words(rows, metric), TOP_K: self.top_k, **inputs})
         entity_metrics = [name for name in scores if name.partition("_")[0] in self.metrics] if self.per_type else []
         selected = {name: scores[name] for name in dict.fromkeys((*self.metrics, *entity_metrics))}
         return selected | self.extra_scores(predictions=predicted, references=labels)
@@ -192,24 +251,28 @@ class TokenClassification(ClassLossSettings, Task):
         }
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """Return the words of each sentence and their predicted labels."""
+        """Return the words of each sentence, their predicted labels, and the probabilities of these.
+
+        A word without any token has no probability.
+        """
         names, rows = evaluated.head["id2label"], evaluated.rows
         outside = "O" if "O" in names.values() else names[0]  # label of a word without any token
-        sentences: list[dict[str, list[str]]] = []
-        for tokens, words, places, predicted in zip(
-            rows["tokens"], rows["words"], rows["places"], predictions, strict=True
-        ):
+        sentences: list[dict[str, list[Any]]] = []
+        columns = rows["tokens"], rows["words"], rows["places"], predictions[PREDICTIONS], predictions[CONFIDENCES]
+        for tokens, words, places, predicted, probabilities in zip(*columns, strict=True):
             if tokens:  # the first window of a sentence
-                sentences.append({"tokens": tokens, "predictions": [outside] * len(tokens)})
+                count = len(tokens)
+                sentences.append({"tokens": tokens, "predictions": [outside] * count, FIELD: [None] * count})
             for word, place in zip(words, places, strict=True):
                 sentences[-1]["predictions"][word] = names[int(predicted[place])]
+                sentences[-1][FIELD][word] = shortest(probabilities[place])
         return sentences
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """Yield the words of each sentence, their true labels, and their predicted labels."""
+        """Yield the words of each sentence, their true labels, their predicted labels, and the probabilities."""
         true = (labels for labels in evaluated.rows["word_labels"] if labels)  # of the first windows
         for labels, predicted in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
-            yield {"tokens": predicted["tokens"], "labels": labels, "predictions": predicted["predictions"]}
+            yield {"tokens": predicted["tokens"], "labels": labels, **predicted}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
         """Return a table with the scores of each entity type, if any metric is about entities."""
@@ -221,6 +284,26 @@ class TokenClassification(ClassLossSettings, Task):
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:  # noqa: ARG002
         """Return the words as a text, which the pipeline splits by itself."""
         return {"text": " ".join(row["tokens"])[:EXAMPLE]}
+
+
+def _at_places(values: Any, places: Sequence[Sequence[int]]) -> Any:
+    """Return the (words,) values of (windows, seq) at the first token of each word that a window counts."""
+    import numpy as np
+
+    return np.concatenate([row[window] for row, window in zip(values, places, strict=True)])
+
+
+def _words(rows: Sequence[Mapping[str, Any]], metric: Metric) -> dict[str, Any]:
+    """Return the inputs of a metric over words that decoded rows have; words without a probability may not count."""
+    import numpy as np
+
+    names = {REFERENCES: "labels", PREDICTIONS: "predictions"}
+    columns = {name: [word for row in rows for word in row[field]] for name, field in names.items()}
+    if not metric.needs_confidences or any(FIELD not in row for row in rows):
+        return columns
+    columns[CONFIDENCES] = [word for row in rows for word in row[FIELD]]
+    is_counted = [value is not None for value in columns[CONFIDENCES]]
+    return {name: np.array(values)[is_counted] for name, values in columns.items()}
 
 
 def _unread(tags: list[str], scheme: str | None) -> list[str]:

@@ -27,6 +27,7 @@ class RunInfo:
         tags: Provenance: the git commit, the command, versions.
         key: Key of the run in its tracker, where another machine may have created it; None for a new key.
         waits: Whether the context waits at its end for the upload; False if the process continues with other runs.
+        resume: Command that resumes the run after an interruption or an error; empty if it cannot be resumed.
     """
 
     name: str
@@ -35,6 +36,7 @@ class RunInfo:
     tags: Mapping[str, str]
     key: str | None = None
     waits: bool = True
+    resume: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ class RunLog:
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Record texts about the run."""
+
+    def note(self, text: str) -> None:
+        """Record a description of the run in Markdown, in place of the one before."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file of the run directory."""

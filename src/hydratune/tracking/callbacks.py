@@ -74,7 +74,7 @@ class RecordCheckpoints(TrainerCallback):
         if not state.is_world_process_zero or (self._which == "best" and state.best_global_step != step):
             return
         checkpoint = Path(str(args.output_dir)) / f"checkpoint-{step}"
-        evaluated = [entry for entry in state.log_history if entry["step"] == step and "eval_loss" in entry]
+        evaluated = [entry for entry in state.log_history if entry["step"] == step and "eval_runtime" in entry]
         metrics = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k.startswith("eval_")}
         self._record(replace(self._model, folder=checkpoint, name=checkpoint.name, step=step, metrics=metrics))
 

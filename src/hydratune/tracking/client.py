@@ -6,7 +6,9 @@ import logging
 import os
 import re
 import shlex
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
@@ -15,10 +17,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import servers
-from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
+from hydratune.tracking.relocation import ARTIFACTS, COLUMNS, relocate_artifacts, relocated
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, similar
-from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home
+from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home, is_inside, links_outside
 from hydratune.utils.provenance import redact
+from hydratune.utils.sqlite_files import journal_problem, schema_problem
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,7 +81,7 @@ def address_problem(uri: str, key: str) -> Problem | None:
     scheme = _SCHEME.match(uri)
     name = scheme[1] if scheme else uri.partition(":")[0]
     is_file = name == "sqlite"
-    if name in SCHEMES and not (is_file and (not uri.startswith(_SQLITE) or "?" in uri)):
+    if name in SCHEMES and not (is_file and (not uri.startswith(_SQLITE) or servers.sqlite_has_parameters(uri))):
         return None
     hint = f"set {KEY}=sqlite:///outputs/mlflow.db"
     if is_file:
@@ -101,7 +104,12 @@ def connect(uri: str) -> MlflowClient:
     Raises:
         ConfigError: The store does not answer, or is a server that must not receive the user's credentials.
     """
-    if wrong := address_problem(uri, "tracking.uri") or servers.problem(uri, "tracking.uri"):
+    path = sqlite_path(uri)
+    if wrong := (
+        address_problem(uri, "tracking.uri")
+        or servers.problem(uri, "tracking.uri")
+        or (path and journal_problem(path, "tracking.uri"))
+    ):
         raise ConfigError(wrong)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, inside our table
@@ -111,7 +119,6 @@ def connect(uri: str) -> MlflowClient:
 
     for logger_name in ("alembic", "mlflow"):  # importing mlflow resets its level
         logging.getLogger(logger_name).setLevel(logging.WARNING)
-    path = sqlite_path(uri)
     try:
         if path is None:
             return _answering(uri)
@@ -121,12 +128,15 @@ def connect(uri: str) -> MlflowClient:
         # Two processes that create the schema simultaneously would break it, since alembic has no lock.
         with FileLock(f"{path}.lock"):
             client = _unlocked(uri)
-            relocate_artifacts(path)
-            return client
+            wrong = schema_problem(path, "tracking.uri")
+            if not wrong:
+                relocate_artifacts(path)
+                return client
     except Exception as error:  # each store raises its own kind: MlflowException, sqlalchemy's, OSError
         text = f"cannot open the MLflow store {redact(uri)!r}: {one_line(error, 300)}"
         hint = f"{'start the server' if path is None else 'fix the file'}, set another {KEY}, or set tracking=none"
         raise ConfigError(Problem("tracking.uri", text, hint)) from error
+    raise ConfigError(wrong)
 
 
 def _unlocked(uri: str) -> MlflowClient:
@@ -184,22 +194,45 @@ def artifact_repository(uri: str, location: str) -> ArtifactRepository:
 def check_artifacts(uri: str, location: str) -> None:
     """Raise PathEscapeError unless files may be uploaded to the artifact location that a store names.
 
-    Someone else may have written the location into a SQLite file or a server. So only a store that the user has named
-    chooses freely. A SQLite file has its artifacts next to it, and a server does not choose directories of this
-    machine.
+    Someone else may have written the location into a SQLite file or a server. A SQLite file has its artifacts next to
+    it, unless the user has listed their directory: naming the file does not name other directories. A server that the
+    user has named chooses freely. MLflow would write through links among the artifacts.
 
     Raises:
         PathEscapeError: The location is not allowed.
     """
     check_artifact_host(location)
+    path, folder = sqlite_path(uri), local_folder(location)
+    if path is not None and folder is not None:
+        is_allowed = _is_below(folder, path.parent) or servers.lists_folder(folder)
+        hint = f"export {servers.VARIABLE}={shlex.quote(location)}"
+    else:
+        is_allowed = (path is None and folder is None) or servers.is_confirmed(uri)
+        hint = f"name the store: --uri {shlex.quote(str(redact(uri)))}"
+    if not is_allowed:
+        raise PathEscapeError(f"the store has its artifacts at {location}; if you trust it, {hint}")
+    if folder is not None and (link := next(links_outside(folder), None)):
+        raise PathEscapeError(f"the link {str(link)!r} leads out of the artifacts at {location}; remove it")
+
+
+def check_locations(path: Path) -> None:
+    """Raise ConfigError if MLflow's pages of a SQLite store would show files of other directories as artifacts."""
+    with closing(sqlite3.connect(path)) as connection:
+        queries = (f"SELECT DISTINCT {column} FROM {table}" for table, column in COLUMNS)  # noqa: S608 (constants)
+        locations = [str(row[0]) for query in queries for row in connection.execute(query) if row[0]]
+    for location in locations:
+        folder = local_folder(location)
+        is_own = folder is None or any(_is_below(folder, allowed) for allowed in (path.parent, Path.cwd()))
+        if folder and not is_own and folder.exists() and not servers.lists_folder(folder):
+            text = f"the store {str(path)!r} has artifacts in a directory elsewhere: {str(folder)!r}"
+            hint = f"if you trust it, export {servers.VARIABLE}={shlex.quote(folder.as_uri())}"
+            raise ConfigError(Problem("--uri", text, hint))
+
+
+def local_folder(location: str) -> Path | None:
+    """Return the directory of an artifact location on this machine; None for a location elsewhere."""
     parts = urlsplit(location)
-    is_local = parts.scheme in ("", "file")
-    path = sqlite_path(uri)
-    is_own = path is not None and is_local and _is_below(Path(unquote(parts.path)), path.parent)
-    is_remote = path is None and not is_local
-    if not (is_own or is_remote or servers.is_confirmed(uri)):
-        command = f"--uri {shlex.quote(str(redact(uri)))}"
-        raise PathEscapeError(f"the store has its artifacts at {location}; if you trust it, name the store: {command}")
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
 def check_artifact_host(location: str) -> None:
@@ -226,7 +259,10 @@ def check_artifact_host(location: str) -> None:
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    return path.is_absolute() and path.resolve().is_relative_to(folder.resolve())
+    """Return whether a directory is below another one, and not in a hidden one, e.g. `.git/hooks`."""
+    if not path.is_absolute() or not is_inside(path, folder):
+        return False
+    return not any(part.startswith(".") for part in path.resolve().relative_to(folder.resolve()).parts)
 
 
 def restore_command(uri: str, kind: str, number: str) -> str:

@@ -24,12 +24,14 @@ from hydratune.tracking.client import (
     has_run,
     stored_uri,
 )
-from hydratune.tracking.journal import Entry, Sent
+from hydratune.tracking.entries import Entry, ModelEntry, Point
+from hydratune.tracking.journal import Sent
 from hydratune.tracking.runs_view import PARENT
 from hydratune.utils import process
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.files import resolve_inside, write_json
 from hydratune.utils.provenance import redact
+from hydratune.utils.stored_files import StoredFileError, read_stored
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,12 +53,11 @@ def pointer(directory: Path) -> dict[str, str] | None:
     The address of a local store is its current one, also if it was moved together with the run.
     """
     try:
-        content = json.loads((directory / POINTER).read_text(encoding="utf-8"))
-    except (OSError, RecursionError, ValueError):
+        content = read_stored(directory / POINTER, dict[str, str])
+    except (OSError, StoredFileError):
         return None
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), str) for name in _REQUIRED):
+    if not all(content.get(name) for name in _REQUIRED):
         return None
-    content = {name: str(value) for name, value in content.items()}
     content["uri"] = stored_uri(content["uri"], content.get("directory", ""), directory)
     return content
 
@@ -79,6 +80,7 @@ class Delivery:
     def __init__(self, client: MlflowClient, uri: str, directory: Path) -> None:
         self.client, self._uri, self._directory = client, uri, directory
         self._artifacts: ArtifactRepository | None = None
+        self._created = ""  # ID of the run, known before its pointer is written
         self._is_there = False  # whether the store was seen to have the run
         self._deliver: Mapping[str, Callable[..., None]] = {
             "run": self._run,
@@ -117,8 +119,8 @@ class Delivery:
 
     @property
     def run_id(self) -> str:
-        """ID of the run in the store; empty before it is created."""
-        return (pointer(self._directory) or {}).get("run_id", "")
+        """ID of the run in the store, also if the run directory was removed since; empty before it is created."""
+        return (pointer(self._directory) or {}).get("run_id", self._created)
 
     def check_not_deleted(self) -> None:
         """Raise DeletedError if the run or its experiment was deleted, TrackingUnavailableError if the run is gone."""
@@ -148,20 +150,24 @@ class Delivery:
             raise RuntimeError(f"{self._directory} has no {POINTER}: its run was not delivered first")
         return run_pointer
 
-    def _run(self, key: str, experiment: str, name: str, tags: dict[str, str], began: int, uri: str) -> None:  # noqa: ARG002
-        """Create the run, or continue the one that exists; replace a pointer to another store."""
+    def _run(self, key: str, experiment: str, name: str, tags: dict[str, str], began: int, **_: Any) -> None:
+        """Create the run, or continue the one that exists; replace a pointer to another store.
+
+        Values of later versions are ignored, since no other entry can be uploaded without the run.
+        """
         number = experiment_id(self.client, self._uri, experiment)
         existing_runs = self.client.search_runs([number], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
         first_tags = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
         runs = existing_runs or [self.client.create_run(number, start_time=began, run_name=name, tags=first_tags)]
-        run_pointer = {"uri": redact(self._uri), "experiment_id": number, "run_id": runs[0].info.run_id}
+        self._created = runs[0].info.run_id
+        run_pointer = {"uri": redact(self._uri), "experiment_id": number, "run_id": self._created}
         run_pointer["directory"] = str(self._directory.absolute())
         if existing_runs:  # perhaps from a machine that is gone
             run_pointer[_TAKEN_OVER] = "yes"
         write_json(self._directory / POINTER, run_pointer)
         if existing_runs:
             self._continue(tags)
-        self._nest(number, runs[0].info.run_id, key, tags.get(SWEEP))
+        self._nest(number, self._created, key, tags.get(SWEEP))
 
     def _nest(self, number: str, run_id: str, key: str, sweep: str | None) -> None:
         """Nest a sweep's run below the sweep, whichever of them the store had first."""
@@ -206,8 +212,8 @@ class Delivery:
         self.client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", split)])])
 
     def _model(self, **model: Any) -> None:
-        run_pointer, model_entry = self._pointer, logged_models.ModelEntry(**model)
-        points = [self._there.get((point[0], point[3]), point) for point in model_entry.metrics]
+        run_pointer, model_entry = self._pointer, ModelEntry(**model)
+        points = [Point(*self._there.get((point[0], point[3]), point)) for point in model_entry.metrics]
         model_entry = replace(model_entry, metrics=points)
         logged_models.record(
             self.client, self._uri, run_pointer["experiment_id"], run_pointer["run_id"], self._directory, model_entry

@@ -15,44 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydratune.tracking.entries import Entry, Point, parse_entry
 from hydratune.utils import clock
 from hydratune.utils.errors import Problem
 from hydratune.utils.files import find_files, write_text
+from hydratune.utils.stored_files import StoredFileError, read_stored
 
 log = logging.getLogger(__name__)
 
-# Kind of an entry -> the names of its required values.
-_NEEDED = {
-    "run": ("key", "experiment", "name", "tags", "began", "uri"),
-    "continue": ("tags",),
-    "params": ("params",),
-    "tags": ("tags",),
-    "metrics": ("points",),
-    "artifact": ("path", "folder"),
-    "dataset": ("split", "name", "digest", "source"),
-    "model": ("folder", "name", "step"),
-    "status": ("status", "ended"),
-}
-_OTHER_TYPES = ("began", "ended", "params", "points", "step", "tags")  # required values that are not texts
 DIRECTORY = "hydratune.directory"  # tag: the absolute path of the run directory
 JOURNAL, SENT, LOCK = "tracking.jsonl", "tracking.sent", ".tracking.lock"
-
-
-class Point(NamedTuple):
-    """A metric's value at a step; `at` is in ms since 1970."""
-
-    name: str
-    value: float
-    at: int
-    step: int
-
-
-class Entry(NamedTuple):
-    """One line of a journal: its kind, its values, and the byte at which the next line begins."""
-
-    kind: str
-    values: dict[str, Any]
-    end: int
 
 
 class Sent(NamedTuple):
@@ -92,16 +64,16 @@ class Journal:
         self.params: dict[str, str] = {}
         self.uri = self.key = self.directory_before = ""
         self.began = 0
-        self.damaged = sum(not _is_entry(values) for values, _ in self._lines(0))
+        self.damaged = sum(entry is None for entry in self._lines(0))
         if self.damaged:
             log.warning("tracking: skipped %d invalid lines of %s", self.damaged, self._path)
         for entry in self.entries(0):
             if entry.kind in ("run", "continue"):
-                self.directory_before = entry.values.get("tags", {}).get(DIRECTORY, "")
+                self.directory_before = entry.values["tags"].get(DIRECTORY, "")
             if entry.kind == "run":
                 self.uri, self.key, self.began = (entry.values[name] for name in ("uri", "key", "began"))
             elif entry.kind == "metrics":
-                self._points |= {(name, step): Point(name, v, at, step) for name, v, at, step in entry.values["points"]}
+                self._points |= {(point.name, point.step): point for point in entry.values["points"]}
             elif entry.kind == "params":
                 self.params |= entry.values["params"]
 
@@ -117,7 +89,7 @@ class Journal:
         line = json.dumps({"kind": kind, **values}).encode() + b"\n"
         try:
             with self._writing, self._path.open("ab") as file:
-                is_truncated = file.tell() and not self._ends_a_line()  # the previous writer was killed inside a line
+                is_truncated = not self._is_end_of_line(file.tell())  # the previous writer was killed inside a line
                 file.write(b"\n" + line if is_truncated else line)
         except OSError as error:
             if not self.is_incomplete:
@@ -160,29 +132,18 @@ class Journal:
 
     def entries(self, start: int) -> Iterator[Entry]:
         """Yield complete entries from a byte on; skip lines that are not entries."""
-        for values, end in self._lines(start):
-            if _is_entry(values):
-                yield Entry(values.pop("kind"), values, end)
+        yield from (entry for entry in self._lines(start) if entry)
 
-    def _lines(self, start: int) -> Iterator[tuple[Any, int]]:
-        """Yield the JSON document of each line from a byte on, and the byte at which the next line begins."""
-        if not self.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(start)
-            for line in file:
-                start += len(line)
-                if not line.endswith(b"\n"):
-                    return  # being written, or truncated by a kill
-                with suppress(RecursionError, ValueError):  # truncated by a kill; the next writer ended the line
-                    yield json.loads(line), start
+    def _lines(self, start: int) -> Iterator[Entry | None]:
+        yield from _read_lines(self._path, start)
 
     def sent(self) -> Sent:
         """Return the progress of the upload; the start if none is recorded."""
         try:
-            stored = json.loads((self.directory / SENT).read_text(encoding="utf-8"))
-            progress = Sent(int(stored["end"]), str(stored["run_id"]), tuple(map(str, stored["refused"])))
-        except (FileNotFoundError, KeyError, RecursionError, TypeError, ValueError):
+            progress = read_stored(self.directory / SENT, Sent)
+        except (OSError, StoredFileError):
+            progress = Sent()
+        if not self._is_end_of_line(progress.end):  # the file belongs to another journal
             progress = Sent()
         return self.last_sent if self.last_sent.end > progress.end else progress
 
@@ -201,38 +162,36 @@ class Journal:
         """Return whether the store has every entry, except for those that it refused."""
         return next(self.entries(self.sent().end), None) is None
 
-    def _ends_a_line(self) -> bool:
+    def _is_end_of_line(self, end: int) -> bool:
+        """Return whether a line ends, or the first one begins, at a byte."""
+        size = self._path.stat().st_size if self.exists() else 0
+        if not 0 < end <= size:
+            return end == 0
         with self._path.open("rb") as file:
-            file.seek(-1, 2)
-            return file.read() == b"\n"
+            file.seek(end - 1)
+            return file.read(1) == b"\n"
 
 
-def _is_entry(values: Any) -> bool:
-    """Return whether a JSON document has the required values of its kind of entry, each with its type."""
-    kind = values.get("kind") if isinstance(values, dict) else None
-    needed = _NEEDED.get(kind) if isinstance(kind, str) else None
-    if needed is None or not all(name in values for name in needed):
-        return False
-    texts = {name: value for name, value in values.items() if name in needed and name not in _OTHER_TYPES}
-    for name in ("params", "tags") if kind != "model" else ():
-        if not isinstance(values.get(name, {}), dict):
-            return False
-        texts |= values.get(name, {})
-    points = values["points"] if kind == "metrics" else []
-    numbers = [values[name] for name in ("began", "ended") if name in needed]
-    return (
-        isinstance(points, list)
-        and all(map(_is_point, points))
-        and all(isinstance(value, str) for value in texts.values())
-        and all(isinstance(value, int) for value in numbers)
-    )
+def _read_lines(path: Path, start: int = 0) -> Iterator[Entry | None]:
+    """Yield the entry of each line that is JSON, from a byte on; None for a line that is not an entry."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            start += len(line)
+            if not line.endswith(b"\n"):
+                return  # being written, or truncated by a kill
+            with suppress(RecursionError, ValueError):  # truncated by a kill; the next writer ended the line
+                yield parse_entry(json.loads(line), line, start)
 
 
-def _is_point(values: Any) -> bool:
-    if not isinstance(values, list) or len(values) != len(Point._fields):
-        return False
-    name, value, at, step = values
-    return isinstance(name, str) and isinstance(value, int | float) and isinstance(at, int) and isinstance(step, int)
+def recorded_name(directory: Path) -> str:
+    """Return the name that the run in a directory had in MLflow when it started; empty if it was not tracked."""
+    with suppress(OSError):
+        entries = _read_lines(directory / JOURNAL)
+        return next((str(entry.values["name"]) for entry in entries if entry and entry.kind == "run"), "")
+    return ""
 
 
 def not_tracked(directory: Path) -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hydratune.tracking.client import existing, typed_uri
+from hydratune.tracking.client import existing
 from hydratune.utils import clock
 from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.provenance import redact
@@ -37,16 +37,6 @@ def log_to_run(
     client = _existing(uri)
     try:
         client.log_batch(run_id, metrics=points, tags=[RunTag(*tag) for tag in (tags or {}).items()])
-    except Exception as error:  # each store raises its own kind
-        raise _no_run(uri, run_id, error) from error
-
-
-def tag_of_run(uri: str, run_id: str, tag: str) -> str | None:
-    """Return a tag of an MLflow run in a store that the user typed; None if the run has no such tag."""
-    uri = typed_uri(uri)
-    client = _existing(uri)
-    try:
-        return client.get_run(run_id).data.tags.get(tag)
     except Exception as error:  # each store raises its own kind
         raise _no_run(uri, run_id, error) from error
 

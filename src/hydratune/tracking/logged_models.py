@@ -6,16 +6,16 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.tracking.base import ModelInfo
 from hydratune.tracking.client import artifact_repository
-from hydratune.utils.files import resolve_inside
+from hydratune.tracking.entries import Datasets, ModelEntry
+from hydratune.utils.files import PathEscapeError, resolve_inside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,38 +36,10 @@ _OUTPUTS: Mapping[str, Mapping[str | None, str]] = {
     "fill-mask": {None: "string"},
     "text-generation": {None: "string"},
 }
-Datasets = Mapping[str, Sequence[str]]  # prefix of a metric -> name and digest of the rows it was measured on
 
 
 class ModelGoneError(Exception):
     """Error for a model that MLflow cannot take, even after retries."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelEntry:
-    """A `ModelInfo` in plain values, as the journal stores it.
-
-    Args:
-        folder: Folder to upload, below the run directory.
-        name: Short name, for tables.
-        step: Number of optimizer steps that trained it.
-        metrics: Points of the run that were measured on these weights: name, value, ms since 1970, step.
-        params: Params that distinguish it from other models.
-        datasets: Datasets on which the points were measured.
-        staged: Whether the folder exists for the upload alone and is removed afterwards.
-        registered_name: Name of the model in MLflow's registry; None for no registration.
-        alias: Alias of the registered version; None for no alias.
-    """
-
-    folder: str
-    name: str
-    step: int
-    metrics: Sequence[tuple[str, float, int, int]]
-    params: Mapping[str, str]
-    datasets: Datasets = field(default_factory=dict)
-    staged: bool = False
-    registered_name: str | None = None
-    alias: str | None = None
 
 
 # --- in the run's own thread -----------------------------------------------------------------------------
@@ -112,7 +84,7 @@ def _pack(model: ModelInfo, target: Path) -> None:
         example = list(example.values())
     target.parent.mkdir(exist_ok=True)
     mlflow.transformers.save_model(
-        pipeline(model.pipeline, model=str(model.folder), device="cpu"),
+        pipeline(model.pipeline, model=str(model.folder), device="cpu", trust_remote_code=False),
         str(target),
         signature=_signature(str(model.pipeline), model.example),
         input_example=example or None,
@@ -165,6 +137,8 @@ def record(client: MlflowClient, uri: str, experiment_id: str, run_id: str, dire
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     folder, key = resolve_inside(directory, model.folder), f"{run_id}/{model.name}"
+    if model.staged and folder.resolve().parent != directory.resolve() / STAGED:  # a journal may be someone else's
+        raise PathEscapeError(f"{model.folder!r} is not a folder for uploads and would be removed")
     existing_models = client.search_logged_models([experiment_id], f"tags.`{MODEL_KEY}` = '{key}'", max_results=1)
     if existing_models:
         logged = existing_models[0]

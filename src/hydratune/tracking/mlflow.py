@@ -34,6 +34,7 @@ from hydratune.tracking.client import (
 )
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
+from hydratune.tracking.notes import NOTE, failed_note, interrupted_note
 from hydratune.tracking.system_metrics import SystemMetrics
 from hydratune.tracking.uploader import Uploader, format_error, upload_pending
 from hydratune.utils import clock, process
@@ -63,6 +64,7 @@ _MEANS = {"train_loss": "mean_loss", "train_samples_per_second": "mean_samples_p
 _UNSHOWN = ("total_flos", "train_steps_per_second")  # steps differ in rows, so samples are more informative
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_KEY = 6000, 5000, 250
 _NOT_IN_KEYS = re.compile(r"[^\w\-. /:]")
+_NOT_IN_MODEL_NAMES = re.compile("[/:.%\"']")
 _SPLITS = {"best": "validation", "eval": "validation", "test": "test"}
 
 
@@ -98,7 +100,7 @@ class Mlflow(Tracking):
     registered_model_name: str | None = None
     registered_model_alias: str | None = None
     log_checkpoints: Literal["none", "best", "all"] = "none"
-    log_system_metrics: bool = False
+    log_system_metrics: bool = True
 
     def check(self) -> Iterator[Problem]:
         """Yield an error for each invalid option, and for each option that lacks another one that it needs."""
@@ -107,6 +109,9 @@ class Mlflow(Tracking):
         if self.experiment_name in ("", ".", ".."):  # the last two would be other folders of artifacts
             hint = f"omit {KEY} to use the name of the dataset"
             yield invalid_value("experiment_name", "a name", repr(self.experiment_name), hint)
+        for name in self.tags or ():
+            if str(name).startswith(("mlflow.", "hydratune.")):
+                yield Problem("tags", f"{KEY} must not contain {name!r}, since hydratune sets it", "rename the tag")
         if re.search("[/:]", self.registered_model_name or ""):  # MLflow refuses it, at the end of the run
             text = f"{KEY} must not contain / or :, but is {self.registered_model_name!r}"
             yield Problem("registered_model_name", text, "use a dash or a dot instead")
@@ -133,7 +138,7 @@ class Mlflow(Tracking):
             stack.enter_context(FileLock(info.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
             self._open(journal, info, uri)
             uploader = Uploader(journal, uri, client, stack.pop_all().close)
-        with _told(MlflowRunLog(self, journal, uploader, info.waits)) as run_log:
+        with _told(MlflowRunLog(self, journal, uploader, info)) as run_log:
             yield run_log
 
     def deliver(self, directory: Path) -> None:
@@ -185,6 +190,7 @@ def _told(run_log: MlflowRunLog) -> Iterator[MlflowRunLog]:
         status = "FINISHED"
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
+        run_log.interrupted()
         raise
     except PrunedError:
         status = "KILLED"  # MLflow has no status for pruned runs
@@ -207,8 +213,10 @@ def _drift(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 class MlflowRunLog(RunLog):
     """Log that writes everything into the journal, from which the uploader reads it."""
 
-    def __init__(self, options: Mlflow, journal: Journal, sender: Uploader, waits: bool) -> None:
-        self._options, self._journal, self._sender, self._waits = options, journal, sender, waits
+    def __init__(self, options: Mlflow, journal: Journal, sender: Uploader, info: RunInfo) -> None:
+        self._options, self._journal, self._sender = options, journal, sender
+        self._waits, self._resume, self._note = info.waits, info.resume, ""
+        self._name = str(redact(options.run_name or info.name))
         self._datasets: dict[str, tuple[str, str]] = {}
         self._error: Mapping[str, str] = {}
         self._system = SystemMetrics(journal) if options.log_system_metrics else None
@@ -234,6 +242,11 @@ class MlflowRunLog(RunLog):
         """Record tags, truncated to MLflow's limits."""
         self._journal.write("tags", tags={_key(name): _cut(name, str(v), _LONGEST_TAG) for name, v in values.items()})
 
+    def note(self, text: str) -> None:
+        """Record the description that MLflow shows above the details of the run."""
+        self._note = text
+        self.tags({NOTE: text})
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file at the root of the run's artifacts, or in a folder of them."""
         self._journal.write("artifact", path=self._below(path), folder=folder)
@@ -247,7 +260,7 @@ class MlflowRunLog(RunLog):
         """Record the final model, registered if requested."""
         if self._options.log_models:
             name, alias = self._options.registered_model_name, self._options.registered_model_alias
-            self._write_model(model, is_kept=True, registered_name=name, alias=alias)
+            self._write_model(model, self._name, is_kept=True, registered_name=name, alias=alias)
 
     def failed(self, error: Exception) -> None:
         """Record the traceback as an artifact, and its last line as the tag `error`."""
@@ -256,7 +269,11 @@ class MlflowRunLog(RunLog):
             path = self._journal.directory / TRACEBACK
             write_text(path, str(redact("".join(traceback.format_exception(error)))))
             self.artifact(path)
-        self.tags(self._error)
+        self.tags({**self._error, NOTE: failed_note(self._error["error"], self._resume, self._note)})
+
+    def interrupted(self) -> None:
+        """Record how to continue."""
+        self.tags({NOTE: interrupted_note(self._resume, self._note)})
 
     def link(self) -> str | None:
         """Return the `hydratune ui` command for this run."""
@@ -283,9 +300,9 @@ class MlflowRunLog(RunLog):
             log.warning("tracking: the upload to MLflow is incomplete; finish it with: %s", command)
 
     def _checkpoint(self, model: ModelInfo) -> None:
-        self._write_model(model, is_kept=False)
+        self._write_model(model, f"{self._name} {model.name}", is_kept=False)
 
-    def _write_model(self, model: ModelInfo, is_kept: bool, **more: Any) -> None:
+    def _write_model(self, model: ModelInfo, name: str, is_kept: bool, **more: Any) -> None:
         folder = logged_models.package_model(
             model, self._journal.directory / logged_models.STAGED / model.name, is_kept
         )
@@ -293,7 +310,7 @@ class MlflowRunLog(RunLog):
             "model",
             folder=self._below(folder),
             staged=folder != model.folder,
-            name=model.name,
+            name=_NOT_IN_MODEL_NAMES.sub("-", name)[:_LONGEST_KEY],
             step=model.step,
             metrics=[p for name, v in _numbers(model.metrics).items() if (p := self._journal.point(name, v))],
             params={name: str(value) for name, value in model.params.items()},

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 ARTIFACTS = "mlartifacts"  # the folder next to a local store that holds its artifacts
 # The columns of MLflow's schema that hold the address of an artifact.
-_COLUMNS = (
+COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -41,7 +41,7 @@ def relocate_artifacts(database: Path) -> None:
         }
         for old_root in sorted(roots - {"", new_root}):
             if folder.is_dir() or not Path(unquote(urlsplit(old_root).path)).is_dir():
-                for table, column in _COLUMNS:
+                for table, column in COLUMNS:
                     connection.execute(
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 (constants)
                         (new_root, len(old_root) + 1, len(old_root), old_root),

@@ -21,9 +21,12 @@ TAG = f"mlflow.sharedViewState.{KEY}"
 PARENT = "mlflow.parentRunId"
 OBJECTIVE, DIRECTION = "hydratune.objective", "hydratune.direction"  # tags of a run: `eval_accuracy`, `max` or `min`
 LOG10 = "log10_"  # prefix of params that only charts use, since MLflow's axes are linear
+_OF_DATA = ("digest.", "rows.")  # prefixes of params that describe the rows, never axes of charts
 _ALWAYS = ("dataset", "model", "seed")  # params that have a column even if all runs agree
 _NAME, _NAME_WIDTH = "attributes.`Run Name`", 340  # pixels, wide enough for the overrides in a name
-_MOST_RUNS, _MOST_COLUMNS = 200, 12
+_MOST_RUNS, _MOST_COLUMNS, _MOST_AXES = 200, 12, 8
+_CHARTS = "compareRunsMode=CHART"  # otherwise the page opens with its table
+SWEEP_NAME = "sweep"  # tag of a sweep's runs: the name of their sweep
 
 
 def runs_page(client: MlflowClient, experiment_id: str) -> str:
@@ -31,16 +34,23 @@ def runs_page(client: MlflowClient, experiment_id: str) -> str:
     page = f"/#/experiments/{experiment_id}/runs?{TRAINING}"
     runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)  # the newest first
     parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
-    state = view([run.data for run in runs if run.info.run_id not in parents])
+    data = [run.data for run in runs if run.info.run_id not in parents]
+    state = view(data)
     if state is None:
         return page
+    state |= _charts(state, data)
     state["runsExpanded"] = dict.fromkeys(sorted(parents), True)  # otherwise a sweep hides its runs
     client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
     return f"{page}&viewStateShareKey={KEY}"
 
 
+def charts_page(page: str) -> str:
+    """Return the path of the charts of a runs page."""
+    return f"{page}&{_CHARTS}"
+
+
 def sweep_page(client: MlflowClient, experiment_id: str, sweep_id: str) -> str:
-    """Return the path of a page with a sweep's runs: parallel coordinates of the objective and the varied params.
+    """Return the path of a page with charts of a sweep's runs: the objective and the varied params.
 
     Args:
         client: Client of the store.
@@ -48,28 +58,70 @@ def sweep_page(client: MlflowClient, experiment_id: str, sweep_id: str) -> str:
         sweep_id: ID of the run that the sweep's runs are nested in.
     """
     run_filter = f"tags.`{PARENT}` = '{sweep_id}'"
-    page = f"/#/experiments/{experiment_id}/runs?{TRAINING}&compareRunsMode=CHART"
+    page = f"/#/experiments/{experiment_id}/runs?{TRAINING}&{_CHARTS}"
     runs = client.search_runs([experiment_id], run_filter, max_results=_MOST_RUNS)
-    state = view([run.data for run in runs])
+    data = [run.data for run in runs]
+    state = view(data)
     if state is None:
         return f"/#/experiments/{experiment_id}/runs/{sweep_id}?{TRAINING}"
     key = f"{KEY}-{sweep_id}"
-    state |= {"searchFilter": run_filter, **_charts(state, [run.data.params for run in runs])}
+    state |= {"searchFilter": run_filter, **_charts(state, data)}
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
     return f"{page}&viewStateShareKey={key}"
 
 
-def _charts(state: Mapping[str, Any], params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return a page's charts as MLflow's Share button writes them: the objective as lines over params, and as bars."""
+def _charts(state: Mapping[str, Any], runs: Sequence[Any]) -> dict[str, Any]:
+    """Return a page's charts as MLflow's Share button writes them."""
     objective = str(state["orderByKey"]).removeprefix("metrics.`").removesuffix("`")
-    names = _differing(params)
-    varied = [name for name in names if f"{LOG10}{name}" not in names]
     shared = {"runsCountToCompare": _MOST_RUNS, "metricSectionId": KEY, "deleted": False, "isGenerated": False}
-    lines = {"type": "PARALLEL", "uuid": f"{KEY}-lines", "selectedParams": varied, "selectedMetrics": [objective]}
-    bars = {"type": "BAR", "uuid": f"{KEY}-bars", "metricKey": objective}
-    section = {"uuid": KEY, "name": "sweep", "display": True, "isReordered": True}
-    charts = [{**shared, **lines, "showAllRuns": True}, {**shared, **bars}]
+    charts = [
+        {**shared, **chart, "uuid": f"{KEY}-{i}"}
+        for i, chart in enumerate(_chart_kinds(objective, [run.params for run in runs], runs))
+    ]
+    section = {"uuid": KEY, "name": "hydratune", "display": True, "isReordered": True}
     return {"compareRunCharts": charts, "compareRunSections": [section], "isAccordionReordered": True}
+
+
+def _chart_kinds(objective: str, params: Sequence[Mapping[str, str]], runs: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the charts in order: losses, the objective over steps, and what it depends on, then the schedule."""
+    metric_names = {name for run in runs for name in run.metrics}
+    differing = _differing(params)
+    settings = [name for name in differing if not name.startswith(_OF_DATA)]
+    varied = [name for name in settings if f"{LOG10}{name}" not in settings][:_MOST_AXES]
+    curve = f"eval/{objective.partition('/')[2]}"
+    if lines := [name for name in ("train/loss", "eval/loss") if name in metric_names]:
+        yield _lines(lines, "Loss: training and validation")
+    if curve in metric_names and curve != "eval/loss":
+        yield _lines([curve], f"{curve.partition('/')[2]} on validation")
+    if varied:
+        axes = {"selectedParams": varied, "selectedMetrics": [objective], "showAllRuns": True}
+        yield {"type": "PARALLEL", **axes, "displayName": "Varied settings and the objective"}
+    for name in (name for name in varied if all(map(_is_number, _values(params, name)))):
+        axes = {"xaxis": {"key": name, "type": "PARAM"}, "yaxis": {"key": objective, "type": "METRIC"}}
+        yield {"type": "SCATTER", **axes, "displayName": f"{objective} by {name}"}
+    yield {"type": "BAR", "metricKey": objective, "displayName": objective}
+    if "train/learning_rate" in metric_names:
+        yield _lines(["train/learning_rate"], "Learning rate")
+
+
+def _lines(names: Sequence[str], title: str) -> dict[str, Any]:
+    """Return a chart of metrics over steps."""
+    scale = {"xAxisKey": "step", "scaleType": "linear", "xAxisScaleType": "linear", "lineSmoothness": 0}
+    axes = {"yAxisKey": "metric", "yAxisExpressions": [], "selectedXAxisMetricKey": "", "range": {}}
+    shared = {"useGlobalLineSmoothing": True, "useGlobalXaxisKey": True, "displayName": title}
+    return {"type": "LINE", "metricKey": names[0], "selectedMetricKeys": [*names], **scale, **axes, **shared}
+
+
+def _values(params: Sequence[Mapping[str, str]], name: str) -> list[str]:
+    return [run_params[name] for run_params in params if name in run_params]
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _differing(params: Sequence[Mapping[str, str]]) -> list[str]:
@@ -98,7 +150,8 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
         metric for metric in (f"test/{name}", "eval/loss") if metric in metric_names and metric != main_metric
     )
     columns = [_column("metrics", metric) for metric in (main_metric, *other_metrics)]
-    columns += [_column("params", param) for param in _told([run.params for run in runs])]
+    columns += [_column("tags", SWEEP_NAME)] * any(SWEEP_NAME in run.tags for run in runs)
+    columns += [_column("params", param) for param in _shown_params([run.params for run in runs])]
     return {
         "orderByKey": columns[0],
         "orderByAsc": direction == "min",
@@ -108,7 +161,7 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
     }
 
 
-def _told(params: Sequence[Mapping[str, str]]) -> Iterator[str]:
+def _shown_params(params: Sequence[Mapping[str, str]]) -> Iterator[str]:
     """Yield the params that have a column: three of them always, and those in which runs differ."""
     differ = [name for name in _differing(params) if not name.startswith(LOG10)]
     yield from dict.fromkeys([*_ALWAYS, *differ[:_MOST_COLUMNS]])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from hydratune.tracking.client import DeletedError, TrackingUnavailableError, connect
 from hydratune.tracking.delivery import Delivery
-from hydratune.tracking.journal import Entry, Journal, Sent
+from hydratune.tracking.entries import Entry
+from hydratune.tracking.journal import Journal, Sent
 from hydratune.tracking.logged_models import ModelGoneError
 from hydratune.utils import signals
 from hydratune.utils.errors import one_line
@@ -106,7 +107,8 @@ class Uploader:
 
     def end_run(self, status: str, tags: Mapping[str, str]) -> None:
         """Record the end of a run in the store directly, because its journal could not be written."""
-        if not (run_id := self._journal.last_sent.run_id):
+        run_id = self._journal.last_sent.run_id or (self._delivery.run_id if self._delivery else "")
+        if not run_id:
             return
         try:
             client = connect(self._uri)

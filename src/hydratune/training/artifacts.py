@@ -31,6 +31,7 @@ from hydratune.utils.files import (
     OVERRIDES,
     PREDICTIONS,
     ROW,
+    SET,
     TRAINING_ARGS,
     write_json,
     write_lines,
@@ -38,9 +39,11 @@ from hydratune.utils.files import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import DatasetDict
     from transformers import TrainingArguments
-    from transformers.trainer_utils import PredictionOutput
+
+    from hydratune.training.eval_sets import Evaluated
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +80,9 @@ def log_run_start(
             if text := make_text():
                 _write(job, run_log, name, text)
     if check_rows := job.trial.check_rows if job.trial else job.check_rows:
-        check_rows(provenance.text_hash(key_of(cfg.dataset)), {info.split: info.digest for info in splits})
+        check_rows(
+            provenance.text_hash(key_of(cfg.dataset, cfg.get("cv"))), {info.split: info.digest for info in splits}
+        )
     for split in splits:
         run_log.dataset(split)
 
@@ -142,27 +147,36 @@ def describe_model(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: 
 
 
 def decoded_rows(
-    task: Task, rows: Any, positions: Sequence[int] | None, predicted: PredictionOutput, test: EvalSplit
+    task: Task, sets: Mapping[str, Any], places: Sequence[tuple[str, int]], evaluated: Evaluated
 ) -> list[dict[str, Any]]:
-    """Return the prediction for each test row, with its inputs and its position in the files.
+    """Return the prediction for each row, with its inputs, its position in the files, and the name of its set.
 
     Args:
         task: Task of the run.
-        rows: Test rows of the data.
-        positions: Position of each of these rows in the files; None if unknown.
-        predicted: Output of Trainer.
-        test: Test rows as inputs of the model.
+        sets: Set -> its rows of the data.
+        places: Split and position of each of these rows in the files, one set after the other; empty if unknown.
+        evaluated: Predictions for the rows.
     """
-    decoded = list(_with_inputs(task, rows, list(task.predictions_with_labels(predicted, test))))
-    if positions is None or len(positions) != len(decoded):
+    decoded = []
+    for name, rows in sets.items():
+        predictions = [*task.predictions_with_labels(evaluated.outputs[name], evaluated.splits[name])]
+        set_column = {SET: name} if name else {}
+        decoded += [{**row, **set_column} for row in _with_inputs(task, rows, predictions)]
+    if len(places) != len(decoded):
         return decoded
-    return [{ROW: position, **row} for position, row in zip(positions, decoded, strict=True)]
+    return [{ROW: position, **row} for (_, position), row in zip(places, decoded, strict=True)]
 
 
-def predictions(job: Job, task: Task, decoded: Sequence[dict[str, Any]], test: EvalSplit, run_log: RunLog) -> None:
-    """Write the prediction for each test row, a sample that MLflow shows as a table, and tables by label."""
+def predictions(
+    job: Job, task: Task, decoded: Sequence[dict[str, Any]], test: EvalSplit, run_log: RunLog
+) -> Mapping[str, pd.DataFrame]:
+    """Write the prediction for each test row, a sample that MLflow shows as a table, and tables by label.
+
+    Returns:
+        The tables by label; empty if they cannot be computed.
+    """
     if not decoded:
-        return
+        return {}
     write_lines(job.directory / PREDICTIONS, decoded)
     run_log.artifact(job.directory / PREDICTIONS)
     with optional_record(SAMPLE):
@@ -175,8 +189,11 @@ def predictions(job: Job, task: Task, decoded: Sequence[dict[str, Any]], test: E
     with optional_record("tables"):
         from hydratune.training import tables
 
-        for path in tables.write(task.tables(decoded, test.head), job.directory / "tables"):
+        by_label = task.tables(decoded, test.head)
+        for path in tables.write(by_label, job.directory / "tables"):
             run_log.artifact(path, "tables")
+        return by_label
+    return {}
 
 
 def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[DatasetInfo]:

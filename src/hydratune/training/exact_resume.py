@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config.composition import flat
 from hydratune.data.cache import content_hash
+from hydratune.data.eval_sets import sets_of
 from hydratune.data.streaming import is_stream
 from hydratune.utils import provenance
 
@@ -50,13 +51,13 @@ def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict
     plain: dict[str, Any] = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _NODES}
     training_args = {name: value for name, value in args.to_dict().items() if not name.startswith(_NEUTRAL)}
     plain["trainer"]["args"] = training_args
-    validation = splits["validation"]
+    validation = [splits[split] for split in sets_of(splits, "validation").values()]
     gpu = torch.cuda.get_device_name() if args.device.type == "cuda" else ""
     versions = provenance.versions()
     values = {
         **dict(flat(provenance.redact(plain))),
         "objective": cfg.objective,
-        "validation set": None if is_stream(validation) else content_hash(validation),
+        "validation set": " ".join(content_hash(rows) for rows in validation if not is_stream(rows)) or None,
         "hardware.nproc_per_node": args.world_size,
         "hardware.device": gpu or f"{args.device.type} {torch.backends.cpu.get_cpu_capability()}",
         "hardware.threads": torch.get_num_threads(),
@@ -83,16 +84,14 @@ def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[st
     trainer.conditions = now
     if checkpoint is None:
         return
-    manifest, step = (
-        checkpoint_files.read(Path(checkpoint)),
-        Path(checkpoint).name.removeprefix(checkpoint_files.PREFIX),
-    )
-    saved_conditions: Mapping[str, str] = manifest.get("conditions", {})
+    manifest = checkpoint_files.read(Path(checkpoint))
+    step = Path(checkpoint).name.removeprefix(checkpoint_files.PREFIX)
+    saved_conditions = manifest.conditions
     names = sorted(name for name in saved_conditions.keys() | now.keys() if saved_conditions.get(name) != now.get(name))
     changes = [f"{name} changed from {saved_conditions.get(name)} to {now.get(name)} at step {step}" for name in names]
     if reason := trainer.best_is_lost(checkpoint):
         changes.append(f"the best weights until step {step} are lost ({reason})")
-    trainer.departures = [*manifest.get("departures", ()), *changes]
+    trainer.departures = [*manifest.departures, *changes]
 
 
 def _obstacles(trainer: Any) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE
 from hydratune.training.warm_cache import WarmCache
 from hydratune.utils import provenance
 from hydratune.utils.errors import optional_record
+from hydratune.utils.formats import setting_text, settings_text
 
 if TYPE_CHECKING:
     from hydratune.models.base import Checkpoint
@@ -26,11 +29,11 @@ if TYPE_CHECKING:
 GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")  # config groups with a chosen option
 _ORIGINS = ("trainer", "experiment")
 _NAME_LENGTH = 120
-# Overrides that change how a run is monitored, but not what it learns. Its name does not include them.
-_UNTOLD = (
-    "hardware.",
-    "resume",
-    "tracking.",
+_VALUE_LENGTH = 40  # characters of a value in a name; longer ones would hide those after them
+# Overrides that do not change what a run learns, or that its own name stands for. Its name does not include them.
+_UNNAMED = (
+    *("hardware.", "resume", "tracking.", "name", "sweep.", "cv.", "vars."),
+    *(f"dataset.{name}" for name in ("files", "columns", "path", "name")),
     *(f"trainer.args.{name}_" for name in ("logging", "eval", "save", "hub", "push", "load", "dataloader")),
 )
 
@@ -44,7 +47,7 @@ class TrialContext:
     """Context of a run inside a sweep, which reads no test data and leaves scores, but no weights.
 
     Args:
-        name: Readable name, e.g. `learning_rate=3e-05 seed=2`.
+        name: Readable name, e.g. `lr=3e-05 seed=2`.
         tags: Tags for the tracker.
         key: Key by which the tracker identifies the run, whichever machine trains it; None for a random key.
         callbacks: Callbacks for Trainer.
@@ -91,6 +94,16 @@ class Job:
     flags: Sequence[str] = ()
     checkpoint: Checkpoint | None = None
 
+    def model_name(self, checkpoint: str) -> str:
+        """Return the model as the user chose it: its option if that has the path of a directory, else the checkpoint.
+
+        Args:
+            checkpoint: Hub ID or path that the config has.
+        """
+        choice, key = self.choices.get("model"), "model.pretrained_model_name_or_path="
+        is_typed = choice == "pretrained" or any(override.lstrip("+").startswith(key) for override in self.overrides)
+        return str(choice) if choice and Path(checkpoint).is_absolute() and not is_typed else checkpoint
+
 
 def hydra_job(trial: TrialContext | None = None, cache: WarmCache | None = None) -> Job:
     """Return the job that Hydra runs in this process; a secret in its overrides stays `${oc.env:NAME}`."""
@@ -107,6 +120,10 @@ def hydra_job(trial: TrialContext | None = None, cache: WarmCache | None = None)
     )
 
 
+def _is_short(value: str) -> bool:
+    return len(value) <= _VALUE_LENGTH and os.sep not in value
+
+
 def run_info(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxyType({})) -> RunInfo:
     """Return the name, params, and tags of a run.
 
@@ -115,12 +132,9 @@ def run_info(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingPr
         job: Job of the run.
         params: Params of the run, see `hydratune.training.run_params`; empty if an earlier process has recorded them.
     """
-    typed = dict(_typed_values(cfg, job))
-    effective_values = {k: v for k, v in typed.items() if not k.startswith(_UNTOLD)}
-    named_values = {
-        k: v for k, v in effective_values.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")
-    }
-    suffix = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in named_values.items())
+    settings = {key: value for key, value in _typed_values(cfg, job) if not key.startswith(_UNNAMED)}
+    # A path is a part of the name already, or too long for it.
+    settings = {key: value for key, value in settings.items() if _is_short(setting_text(value))}
     tags = {f"version.{package}": package_version for package, package_version in provenance.versions().items()}
     tags["mlflow.source.name"] = provenance.command([*job.flags], job.overrides)
     tags["mlflow.source.type"] = "LOCAL"
@@ -132,11 +146,13 @@ def run_info(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingPr
     with optional_record("git commit"):
         if commit := provenance.git_commit():
             tags["mlflow.source.git.commit"] = commit
-    name = str(provenance.redact(f"{cfg.name} {suffix}".strip()))  # before it is cut
+    # What differs comes first, since tables cut long names. Secrets are masked before that.
+    name = str(provenance.redact(f"{settings_text(settings)} {cfg.name}".strip()))
     if job.trial:
         name, tags = job.trial.name, tags | dict(job.trial.tags)
     key = job.trial.key if job.trial else None
-    return RunInfo(name[:_NAME_LENGTH], job.directory, params, tags, key, waits=not job.cache)
+    resume = "" if job.trial else shlex.join([provenance.cli_path(), "resume", os.path.relpath(job.directory)])
+    return RunInfo(name[:_NAME_LENGTH], job.directory, params, tags, key, waits=not job.cache, resume=resume)
 
 
 def foreign_code(cfg: DictConfig) -> list[str]:

@@ -24,7 +24,7 @@ from hydratune.training.hardware.machines import Machines
 from hydratune.training.job import Job, run_info
 from hydratune.training.results import RunResult
 from hydratune.utils import signals, watchdog
-from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Problem, PrunedError
+from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, NotFiniteError, Problem, PrunedError
 from hydratune.utils.files import CONFIG, write_text
 from hydratune.utils.provenance import cli_path
 
@@ -83,6 +83,7 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
     Raises:
         ConfigError: For errors of the user that the processes detect.
         MachineLostError: If another machine is lost.
+        NotFiniteError: If a loss or gradient was infinite or NaN.
         PrunedError: If the sweep pruned the run.
         RankFailedError: With the traceback of the process that failed first.
     """
@@ -93,7 +94,7 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
     nproc = hardware.local_processes()
     hardware.shares(cfg.trainer.args, nproc * hardware.launch.nnodes)  # raises before anything starts
     if is_first:  # processes of other machines start once all machines are there, and read the same file
-        _freeze(cfg, directory / RANKS)
+        freeze_config(cfg, directory / RANKS)
     try:
         with watchdog.paused():  # the processes save, and each has a watchdog of its own
             exits = _processes(cfg, hardware, nproc, directory, job, module)
@@ -118,8 +119,8 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
     if any("pruned" in end for end in ends.values()):
         raise PrunedError(next(end["pruned"] for end in ends.values() if "pruned" in end))
     if exits:
-        rank, error = _first_failure(ends, exits)
-        if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # otherwise rank 0 has recorded it
+        rank, error = first_failure(ends, exits)
+        if is_first and (rank, "at" in ends.get(0, {})) != (0, True):  # otherwise rank 0 has recorded it
             _tell(cfg, job, error)
         raise error
     first = ends[min(ends)]  # of rank 0, or of the first rank here while rank 0 still saves
@@ -128,7 +129,7 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
     )
 
 
-def _freeze(cfg: DictConfig, folder: Path) -> None:
+def freeze_config(cfg: DictConfig, folder: Path) -> None:
     """Write the composed config with its `hydra` node, which every process reads.
 
     Interpolations of `now` are resolved here, so that all processes get the same time.
@@ -193,9 +194,9 @@ def _were_asked(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int])
     return bool(exits) and all(ENDED in ends.get(rank, {}) or signals.ended_by_request(exits[rank]) for rank in exits)
 
 
-def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> tuple[int, RankFailedError]:
+def first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> tuple[int, Exception]:
     """Return the rank that failed first and its error; the others failed because it was gone."""
-    reported_ends = {rank: end for rank, end in ends.items() if "traceback" in end}
+    reported_ends = {rank: end for rank, end in ends.items() if "at" in end}
     for rank, code in exits.items():
         if code < 0 and rank not in ends:  # killed, so it could not report anything
             return rank, RankFailedError(f"rank {rank} was ended by signal {-code}")
@@ -203,6 +204,8 @@ def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, in
         rank, code = next(iter(exits.items()))
         return rank, RankFailedError(f"rank {rank} ended with exit code {code}")
     rank, end = min(reported_ends.items(), key=lambda item: item[1]["at"])
+    if "not_finite" in end:
+        return rank, NotFiniteError(Problem(**end["not_finite"]))
     error = RankFailedError(f"rank {rank}: {end['error']}")
     error.__cause__ = _RemoteTraceback(end["traceback"])
     return rank, error

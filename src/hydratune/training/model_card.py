@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from hydratune.training.job import Job, resolved_yaml
-from hydratune.training.results import split_metrics
+from hydratune.config.optimization import NEUTRAL
+from hydratune.training import card_text
+from hydratune.training.baseline import Baseline
+from hydratune.training.card_inputs import ModelCardInputs, private
+from hydratune.training.job import resolved_yaml
 from hydratune.training.run_params import FIRST
 from hydratune.utils import hub, provenance
 from hydratune.utils.escaping import escape_control, escape_markdown, markdown_code
-from hydratune.utils.files import TRAINING_ARGS, write_json, write_text
+from hydratune.utils.files import MODEL, TRAINING_ARGS, write_json, write_text
+from hydratune.utils.formats import is_finite, number_text
+from hydratune.utils.stored_files import read_regular
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -36,47 +37,16 @@ _EFFECTIVE = (
     "max_length",
     "trainable_parameters",
 )
+_FENCED_PYTHON = re.compile(r"^```python\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+_LOADING = re.compile(  # each line that `_loading` writes
+    r"""from\ hydratune\.models\ import\ adapters
+    | from\ transformers\ import\ \w+(,\ \w+)*
+    | folder\ =\ "([^"\\]|\\["\\]|\\u[0-9a-f]{4})*"
+    | model\ =\ pipeline\("[\w-]+",\ model=(folder|adapters\.load\(folder\))(,\ \w+=folder)?\)
+    | model,\ \w+\ =\ (adapters\.load\(folder\)|\w+\.from_pretrained\(folder\)),\ \w+\.from_pretrained\(folder\)""",
+    re.VERBOSE | re.ASCII,
+)
 _PLACE = re.compile(r"^folder = .*$", re.MULTILINE)  # the line of a card that names the location of the model
-
-
-@dataclass(frozen=True)
-class ModelCardInputs:
-    """Contents of a model card.
-
-    Args:
-        cfg: Config of the run.
-        job: Job of the run.
-        auto_model: Class of transformers that loaded the model.
-        processor: `tokenizer` or `image_processor`.
-        needs: Repositories that the Hub served: config key -> repository.
-        rows: Split -> number of rows, as text.
-        metrics: Metrics under Trainer's names.
-        precision: Precision of training, `precision`, and that of evaluation, `eval_precision`.
-        params: Params of the run, see `hydratune.training.run_params`.
-        training_args: Effective training arguments, as plain values without secrets.
-    """
-
-    cfg: DictConfig
-    job: Job
-    auto_model: str
-    processor: str
-    needs: Mapping[str, hub.Repository]
-    rows: Mapping[str, str]
-    metrics: Mapping[str, Any]
-    precision: Mapping[str, str]
-    params: Mapping[str, str]
-    training_args: Mapping[str, Any]
-
-    def served(self, kind: str) -> list[str]:
-        """Return the Hub IDs of `datasets`, or of the `models` whose weights were used."""
-        return [repo.repo_id for key, repo in self.needs.items() if repo.kind == kind and key != "tokenizer"]
-
-    def columns(self) -> dict[str, dict[str, float]]:
-        """Return split -> metric -> value, for the splits that were evaluated."""
-        metrics_by_split = {
-            split: split_metrics(self.metrics, prefix) for split, prefix in (("validation", "eval"), ("test", "test"))
-        }
-        return {split: column for split, column in metrics_by_split.items() if column}
 
 
 def write(folder: Path, trained: ModelCardInputs) -> None:
@@ -87,25 +57,36 @@ def write(folder: Path, trained: ModelCardInputs) -> None:
     pipeline = pipeline_name(trained.auto_model)
     sections = [
         f"# {escape_markdown(str(trained.cfg.name))}",
-        _fenced("python", "\n".join(_loading(os.path.relpath(folder), trained, pipeline, is_adapter))),
+        _fenced("python", loading_code(folder, trained)),
+        "## Intended use",
+        card_text.intended_use(trained),
+        "## Limitations",
+        _bullets(card_text.limitations(trained)),
         "## What was trained",
         _table(("", ""), _story(trained)),
         "## Metrics",
-        _metrics(trained.columns()),
+        _metrics(trained.columns(), trained.baseline),
+        _bullets(card_text.measured_on(trained)),
         "## Training arguments",
         _table(("", ""), list(_arguments(trained.params))),
         f"All of them, after hardware and task have set theirs, are in [{TRAINING_ARGS}]({TRAINING_ARGS}).",
         "## How",
-        _fenced("bash", _private(provenance.command([*trained.job.flags], trained.job.overrides))),
+        _fenced("bash", private(provenance.command([*trained.job.flags], trained.job.overrides))),
         ", ".join(f"{package} {package_version}" for package, package_version in provenance.versions().items()),
-        _fenced("yaml", _private(resolved_yaml(trained.cfg)).rstrip()),
+        _fenced("yaml", private(resolved_yaml(trained.cfg)).rstrip()),
         "## License",
-        "None is stated here. Those of the checkpoint and of the data hold for what was made of them.",
+        card_text.license_note(trained),
     ]
     metadata = _metadata(trained, pipeline, is_adapter)
     card = ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
     write_text(folder / CARD, escape_control(str(card)))
-    write_json(folder / TRAINING_ARGS, _private(trained.training_args))
+    write_json(folder / TRAINING_ARGS, private(trained.training_args))
+
+
+def loading_code(folder: Path, trained: ModelCardInputs) -> str:
+    """Return the Python code that loads the model in a folder."""
+    is_adapter = (folder / "adapter_config.json").is_file()
+    return "\n".join(_loading(os.path.relpath(folder), trained, pipeline_name(trained.auto_model), is_adapter))
 
 
 def point_to(folder: Path, repo_id: str) -> None:
@@ -113,7 +94,7 @@ def point_to(folder: Path, repo_id: str) -> None:
     path = folder / CARD
     if not path.is_file():  # the card is optional
         return
-    write_text(path, _PLACE.sub(f"folder = {json.dumps(repo_id)}", path.read_text(encoding="utf-8"), count=1))
+    write_text(path, _PLACE.sub(f"folder = {json.dumps(repo_id)}", read_regular(path).decode("utf-8"), count=1))
 
 
 def pipeline_name(auto_model: str) -> str | None:
@@ -141,6 +122,23 @@ def _loading(folder: str, trained: ModelCardInputs, pipeline: str | None, is_ada
         yield f"model, {trained.processor} = {load_call}, {processor_class}.from_pretrained(folder)"
 
 
+def checked_loading_code(directory: Path) -> list[str]:
+    """Return the lines of Python in a run's card that load its model; empty unless this module has written them.
+
+    The card may be someone else's, and users paste the code.
+    """
+    try:
+        card = read_regular(directory / MODEL / CARD).decode("utf-8")
+    except (OSError, ValueError):
+        return []
+    block = _FENCED_PYTHON.search(card)
+    lines = block[1].splitlines() if block else []
+    if not all(map(_LOADING.fullmatch, lines)):
+        return []
+    folder = f"folder = {json.dumps(str(directory / MODEL))}"  # the run may have been moved
+    return [folder if line.startswith("folder = ") else line for line in lines]
+
+
 def _story(trained: ModelCardInputs) -> Iterator[tuple[str, str]]:
     cfg, choices = trained.cfg, trained.job.choices
     keys = [key for key in ("pretrained_model_name_or_path", "encoder", "decoder") if cfg.model.get(key)]
@@ -152,7 +150,7 @@ def _story(trained: ModelCardInputs) -> Iterator[tuple[str, str]]:
     hub_ids = ", ".join(markdown_code(name) for name in trained.served("datasets"))
     yield "data", dataset + (f" ({hub_ids})" if hub_ids else "")
     yield "rows", ", ".join(f"{split} {rows}" for split, rows in trained.rows.items())
-    yield "objective", f"{escape_markdown(str(cfg.objective))}, by which the weights were chosen among the checkpoints"
+    yield "objective", f"validation {escape_markdown(str(cfg.objective).removeprefix('eval_'))}"
     yield "seed", str(cfg.seed)
     yield "precision", "{precision} in training, {eval_precision} in evaluation".format(**trained.precision)
 
@@ -162,21 +160,34 @@ def _arguments(params: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name in (*FIRST, *_EFFECTIVE):
         if params.get(name, "null") != "null":
             yield name, escape_markdown(params[name])
+    for name, default in NEUTRAL.items():
+        value = params.get(f"trainer.{name}", "null")
+        if value != ("null" if default is None else str(default)):
+            yield name, escape_markdown(value)
 
 
 def _checkpoint(trained: ModelCardInputs, name: str) -> str:
-    """Return a Hub ID with its commit, or a directory."""
+    """Return a Hub ID with its commit, a directory, or the option whose checkpoint has no Hub ID."""
     revision = trained.cfg.model.get("revision")
     commit = hub.commit(name, revision) if name in trained.served("models") else None
-    return markdown_code(_private(name)) + (f" at commit `{commit}`" if commit else "")
+    return markdown_code(private(trained.job.model_name(name))) + (f" at commit `{commit}`" if commit else "")
 
 
-def _metrics(columns: Mapping[str, Mapping[str, float]]) -> str:
-    names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [
-        (escape_markdown(name), *(f"{c[name]:.4f}" if name in c else "" for c in columns.values())) for name in names
-    ]
-    return _table(("", *columns), rows)
+def _metrics(columns: Mapping[str, Mapping[str, float]], baseline: Baseline | None) -> str:
+    """Return the metrics of each split, next to the scores of the baseline."""
+    shown: dict[str, Mapping[str, float]] = {}
+    for split, column in columns.items():
+        shown[split] = column
+        scores = baseline.scores.get(split, {}) if baseline else {}
+        if reached := {name: value for name, value in scores.items() if name in column}:
+            shown[f"{split} baseline"] = reached
+    names = dict.fromkeys(name for column in shown.values() for name in column)
+    rows = [(escape_markdown(name), *(number_text(c.get(name)) for c in shown.values())) for name in names]
+    return _table(("", *shown), rows)
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _metadata(trained: ModelCardInputs, pipeline: str | None, is_adapter: bool) -> ModelCardData:
@@ -203,7 +214,7 @@ def _results(trained: ModelCardInputs, pipeline: str | None) -> Iterator[EvalRes
     single = trained.cfg.dataset if len(served) == 1 else {}  # in a mixture, each dataset has its own
     for split, column in trained.columns().items():
         for name, value in column.items():
-            if math.isfinite(value):
+            if is_finite(value):
                 yield EvalResult(
                     task_type=pipeline or task,
                     dataset_type=served[0] if len(served) == 1 else choice,
@@ -214,15 +225,6 @@ def _results(trained: ModelCardInputs, pipeline: str | None) -> Iterator[EvalRes
                     metric_type=name,
                     metric_value=value,
                 )
-
-
-def _private(value: Any) -> Any:
-    """Replace the user's working and home directories in all texts of a value, since a card may be published."""
-    if isinstance(value, Mapping):
-        return {name: _private(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_private(inner) for inner in value]
-    return value.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~") if isinstance(value, str) else value
 
 
 def _fenced(language: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Checks that need torch and transformers, but no rows and no weights; `--dry-run` and each run make the same ones."""
+"""Checks that need torch and transformers, but no weights; `--dry-run` and each run make the same ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config.instantiate import build
-from hydratune.models.base import Checkpoint, Network, freeze
+from hydratune.data.local import LocalFiles
+from hydratune.models.base import Checkpoint, Network
+from hydratune.models.parameters import freeze
 from hydratune.training.hardware.distributed import Distributed
 from hydratune.training.setup import load_checkpoint, training_arguments
 from hydratune.training.trainer.argument_check import check_training_arguments
@@ -24,6 +26,7 @@ from hydratune.utils.logs import quiet_libraries
 
 _LIGHT = ("keys and values", "data columns")  # `check_config` has checked them before
 _NEVER = ("rows", "weights", "memory")
+MOST_BYTES = 10 * 2**20  # size of local files whose rows a dry run reads
 _OURS = ("hydratune.", "transformers.")  # code that may be built twice
 
 
@@ -36,12 +39,14 @@ class Coverage:
         unchecked: Names of what only the run shows.
         errors: Errors of the checks that did not pass.
         checkpoint: Config and processor of the last model, which the run need not load again.
+        warnings: Lines on models that work with limits, each once.
     """
 
     checked: list[str] = field(default_factory=lambda: [*_LIGHT])
     unchecked: list[str] = field(default_factory=lambda: [*_NEVER])
     problems: list[Problem] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
+    warnings: dict[str, None] = field(default_factory=dict)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -55,10 +60,10 @@ class Coverage:
 
     def __str__(self) -> str:
         checked, unchecked = (", ".join(dict.fromkeys(names)) for names in (self.checked, self.unchecked))
-        return f"checked: {checked}\nnot checked: {unchecked}"
+        return "\n".join([*self.warnings, f"checked: {checked}", f"not checked: {unchecked}"])
 
 
-def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
+def preflight(configs: Iterable[DictConfig], dry: bool = False, reads_rows: bool = False) -> Coverage:
     """Check one or more configs that passed `check_config`.
 
     Values that several configs share are checked once. Nothing is written, and nothing is logged.
@@ -66,12 +71,17 @@ def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
     Args:
         configs: Configs of single runs.
         dry: Whether no run follows; the processes of a distributed run check their training arguments themselves.
+        reads_rows: Whether to read the rows of small local files, and encode a sample of them.
 
     Raises:
         ConfigError: With the errors of all configs together.
     """
     coverage, networks, seen = Coverage(), dict[str, Any](), set[str]()
+    are_all_read = reads_rows
     quiet_libraries()
+    from hydratune.training.trainer.parameter_groups import check_parameter_groups
+    from hydratune.training.trainer.unfreezing import check_unfreezing
+
     with _silence():
         for cfg in configs:
             nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter)
@@ -84,12 +94,35 @@ def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
             args = _arguments(cfg, task, coverage, dry)
             if network_key not in networks:
                 networks[network_key] = _network(cfg, task, model, coverage)
+                if reads_rows and not coverage.problems:
+                    are_all_read &= _rows(cfg, source, task, coverage)
             if args is not None and networks[network_key] is not None:
                 with coverage.part("optimizer and trackers"):
                     check_training_arguments(args, networks[network_key])
+                with coverage.part("parameter groups"):
+                    check_parameter_groups(cfg.trainer, args, networks[network_key])
+                with coverage.part("unfreezing"):
+                    check_unfreezing(cfg.trainer.get("unfreeze") or {}, networks[network_key])
     if coverage.problems:
         raise ConfigError(*coverage.problems)
+    if are_all_read:
+        coverage.checked.append("rows")
+        coverage.unchecked.remove("rows")
     return coverage
+
+
+def _rows(cfg: DictConfig, source: Any, task: Any, coverage: Coverage) -> bool:
+    """Read the rows of small local files and encode a sample of them; return whether the rows are valid."""
+    from hydratune.training.preview import encoded_sample
+
+    is_small = isinstance(source, LocalFiles) and not source.streaming and source.size() <= MOST_BYTES
+    if not is_small or coverage.checkpoint is None:
+        return False
+    try:
+        encoded_sample(cfg, source, task, coverage.checkpoint)
+    except ConfigError as error:
+        coverage.problems += error.problems
+    return not coverage.problems
 
 
 def _network(cfg: DictConfig, task: Any, model: Any, coverage: Coverage) -> Any:
@@ -97,6 +130,7 @@ def _network(cfg: DictConfig, task: Any, model: Any, coverage: Coverage) -> Any:
     network = adapted = None
     with coverage.part("model config and tokenizer"):
         coverage.checkpoint = load_checkpoint(cfg, task, model)
+        coverage.warnings |= dict.fromkeys(f"warning: {note}" for note in coverage.checkpoint.notes)
         task.check_processor(coverage.checkpoint.processor)
         network = _outline(model, task, coverage.checkpoint.config, coverage)
     if network is not None:

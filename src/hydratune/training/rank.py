@@ -20,14 +20,24 @@ from omegaconf import OmegaConf
 
 from hydratune.config import hydra_guard, servers
 from hydratune.config.composition import register_resolvers, without_hydra
+from hydratune.config.hub_code import forbid_hub_code
 from hydratune.training.hardware.environment import mark_as_rank
 from hydratune.training.job import RowCheck, TrialContext, hydra_job
 from hydratune.training.launch import ENDED
 from hydratune.training.run import run
 from hydratune.utils import gc_tuning, signals, watchdog
-from hydratune.utils.errors import FAILED, SAVED, TERMINATED, USER_ERROR, ConfigError, PrunedError, one_line
+from hydratune.utils.errors import (
+    FAILED,
+    SAVED,
+    TERMINATED,
+    USER_ERROR,
+    ConfigError,
+    NotFiniteError,
+    PrunedError,
+    one_line,
+)
 from hydratune.utils.files import write_json
-from hydratune.utils.logs import guard_output
+from hydratune.utils.logs import apply_verbosity, guard_output
 from hydratune.utils.provenance import redact
 
 # An error holds the frames of the run, and with them the objects that must not be destroyed: see `_exit`.
@@ -56,6 +66,7 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
     watchdog.start(signals.is_finishing, signals.is_orphan, TERMINATED)
     guard_output()
     servers.ignore_default_login()
+    forbid_hub_code()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of its search for unused parameters
     rank, folder = int(os.environ["RANK"]), frozen.parent
     end_file = folder / f"{rank}.json"
@@ -69,6 +80,9 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
         return USER_ERROR
     except PrunedError as error:
         write_json(end_file, {"pruned": str(error)})
+    except NotFiniteError as error:
+        write_json(end_file, {"at": time.time(), "not_finite": asdict(error.problem)})
+        return FAILED
     except Exception as error:
         message, trace_text = f"{type(error).__name__}: {one_line(error)}", "".join(traceback.format_exception(error))
         write_json(end_file, redact({"at": time.time(), "error": message, "traceback": trace_text}))
@@ -94,6 +108,7 @@ def _run(context: Context, frozen: Path, rank: int) -> dict[str, Any]:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     else:
         configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
+        apply_verbosity()
     job = replace(hydra_job(trial), is_main_process=rank == 0, check_rows=check_rows)
     try:
         result = run(without_hydra(cfg), job)

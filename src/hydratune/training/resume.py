@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from hydratune.config.optimization import NEUTRAL
 from hydratune.data.cache import source_hash
 from hydratune.training.warm_cache import key_of
 from hydratune.utils.errors import ConfigError, Problem
-from hydratune.utils.files import CHECKPOINTS
+from hydratune.utils.files import CHECKPOINTS, write_json
 from hydratune.utils.provenance import text_hash
+from hydratune.utils.stored_files import StoredFileError, parse_stored, read_regular
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,11 +26,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_STATEFUL = ("layer_decay", "head_lr_multiplier", "groups", "averaging")  # settings that determine saved states
+
 
 def checkpoint_fingerprint(cfg: DictConfig, rows: Any, network: nn.Module) -> dict[str, str]:
     """Return the values that a checkpoint must share with a run that resumes from it, by names for the user."""
     shapes = {name: str(tuple(weight.shape)) for name, weight in network.named_parameters()}
-    return {"network": text_hash(key_of(shapes)), "seed": str(cfg.seed), "training set": source_hash(rows)}
+    # The optimizer state is divided by group, and a checkpoint without an average cannot continue one.
+    settings = {name: cfg.trainer.get(name, NEUTRAL[name]) for name in _STATEFUL}
+    return {
+        "network": text_hash(key_of(shapes)),
+        "seed": str(cfg.seed),
+        "training set": source_hash(rows),
+        "parameter grouping or averaging": text_hash(json.dumps(settings, default=str)),
+    }
 
 
 def check_seed(cfg: DictConfig, directory: Path) -> None:
@@ -40,8 +52,8 @@ def check_seed(cfg: DictConfig, directory: Path) -> None:
 
     seeds = {}
     for checkpoint in list_checkpoints(directory / CHECKPOINTS):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # `latest_valid` reports the corrupt ones
-            seeds[checkpoint.name] = str(read(checkpoint)["lineage"]["seed"])
+        with suppress(OSError, StoredFileError, KeyError):  # `latest_valid` reports the corrupt ones
+            seeds[checkpoint.name] = read(checkpoint).lineage["seed"]
     if seeds and str(cfg.seed) not in seeds.values():
         name, seed = next(iter(seeds.items()))
         text = f"cannot resume with seed={cfg.seed}: {name} was trained with seed={seed}"
@@ -70,19 +82,35 @@ def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
     else:
         valid_checkpoint, skipped = None, []
         for checkpoint in list_checkpoints(folder):
-            if _has_state(checkpoint):
+            if not (damage := _damage(checkpoint)):
                 valid_checkpoint = checkpoint
                 break
-            skipped.append(f"{checkpoint.name}: it is incomplete")
+            skipped.append(f"{checkpoint.name}: {damage}")
     for message in skipped:
         log.warning("skipped %s", message)
     return str(valid_checkpoint) if valid_checkpoint else None
 
 
-def _has_state(checkpoint: Path) -> bool:
-    """Return whether Trainer has written its state, which is the last file and is written in place."""
+def _damage(checkpoint: Path) -> str | None:
+    """Return why a Trainer of transformers cannot resume from a checkpoint; None if it can.
+
+    It reads the path of the best checkpoint from the state, which is wrong after a move and may be someone else's. So
+    this function replaces that path in the file.
+    """
+    from hydratune.training.trainer.checkpoint_files import PREFIX, STATE, find_reference
+
+    if reference := find_reference(checkpoint):
+        return reference
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+        state = parse_stored(read_regular(checkpoint / STATE), dict[str, Any])
+    except (OSError, StoredFileError):
+        return "it is incomplete"  # the state is the last file, and is written in place
+    name = Path(str(state.get("best_model_checkpoint"))).name
+    best = checkpoint.with_name(name)
+    if not re.fullmatch(rf"{PREFIX}\d+", name) or not best.is_dir() or find_reference(best):
+        changes = dict.fromkeys(("best_model_checkpoint", "best_metric", "best_global_step"))
+    else:
+        changes = {"best_model_checkpoint": str(best)}
+    if any(state.get(key) != value for key, value in changes.items()):
+        write_json(checkpoint / STATE, {**state, **changes})
+    return None

@@ -6,17 +6,17 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config import allowlist
+from hydratune.config.optimization import NEUTRAL
 from hydratune.tracking.base import DatasetInfo
 from hydratune.training.job import Job
 from hydratune.utils import provenance
-from hydratune.utils.batches import effective_batch_size
+from hydratune.utils.batches import effective_batch_size, optimizer_steps
 from hydratune.utils.errors import optional_record
 
 if TYPE_CHECKING:
@@ -111,10 +111,7 @@ def schedule(trainer: Trainer) -> str:
     text += f" ({' x '.join(factors)})" if len(factors) > 1 else ""
     if not hasattr(rows, "__len__"):
         return f"{text}, {args.max_steps:,} steps on a stream"
-    per_batch = args.train_batch_size * args.world_size
-    batches = len(rows) // per_batch if args.dataloader_drop_last else math.ceil(len(rows) / per_batch)
-    per_epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    per_epoch, steps = optimizer_steps(args, len(rows))
     return f"{text}, {per_epoch:,} steps per epoch, {steps:,} steps"
 
 
@@ -128,6 +125,7 @@ def _values(cfg: DictConfig, job: Job, trainer: Trainer, decided: Mapping[str, A
     values |= {"seed": cfg.seed, **dict(_of_training(cfg, trainer)), **decided, **_of_network(trainer)}
     for name in (*_NODES, "callbacks"):
         values |= _leaves(name, cfg.trainer.callbacks if name == "callbacks" else cfg[name])
+    values |= {f"trainer.{name}": cfg.trainer.get(name, default) for name, default in NEUTRAL.items()}
     return {**values, "trainer._target_": cfg.trainer._target_}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,23 @@ def _thumbnails(directory: Path, rows: Any) -> Iterator[tuple[Path, dict[str, st
         name = f"{_IMAGES}/{i}.webp"
         _small(files[i][column]).save(directory / name)
         yield directory / name, {"type": "image", "filepath": name, "compressed_filepath": name}
+
+
+def thumbnail_reader(rows: Any) -> Callable[[int], bytes] | None:
+    """Return a function from the number of a row to a small WebP copy of its image; None if the rows have no images."""
+    from datasets import Image
+
+    column = next((name for name, feature in (rows.features or {}).items() if isinstance(feature, Image)), None)
+    if column is None:
+        return None
+    files = rows.select_columns([column]).cast_column(column, Image(decode=False))
+
+    def read(number: int) -> bytes:
+        buffer = io.BytesIO()
+        _small(files[number][column]).save(buffer, "WEBP")
+        return buffer.getvalue()
+
+    return read
 
 
 def _small(file: Mapping[str, Any]) -> Image:

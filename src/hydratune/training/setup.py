@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config import allowlist
 from hydratune.config.instantiate import build, refusal
+from hydratune.config.optimization import NEUTRAL
+from hydratune.config.signatures import signature
+from hydratune.data.cross_validation import NO_FOLDS, CrossValidation
 from hydratune.data.splits import without_groups
-from hydratune.models.base import Checkpoint
-from hydratune.tasks.base import EvalSplit
+from hydratune.models.base import Checkpoint, max_positions
 from hydratune.training import artifacts
+from hydratune.training.eval_sets import EvalSets, eval_splits, scorer
 from hydratune.training.exact_resume import compare_conditions, conditions
 from hydratune.training.job import Job
 from hydratune.training.push import Push, default_repo_id
@@ -31,7 +35,7 @@ from hydratune.utils.logs import quiet_libraries
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-    from transformers import EvalPrediction, PretrainedConfig, Trainer
+    from transformers import PretrainedConfig, Trainer
 
     from hydratune.data.dropped import DroppedRows
     from hydratune.data.source import Source
@@ -59,7 +63,7 @@ class PreparedData:
         max_length: Maximum number of tokens of a row; None for images and for models without a limit.
         encoded: Inputs of the model.
         dropped: Rows that the dataset has dropped.
-        test_positions: See `Source.test_positions`.
+        places: See `Source.places`.
     """
 
     task: Task
@@ -69,7 +73,7 @@ class PreparedData:
     max_length: int | None
     encoded: EncodedData
     dropped: DroppedRows
-    test_positions: Sequence[int] | None
+    places: Mapping[str, Sequence[tuple[str, int]]]
 
     @property
     def balanced_weights(self) -> Mapping[str, Mapping[str, float]]:
@@ -116,6 +120,8 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     source, task, model, adapter, hardware = (build(node) for node in nodes)
     hub.force_offline_if_unreachable(sources := {**source.needs(), **model.needs()})
     from hydratune.training.effective_precision import precisions
+    from hydratune.training.trainer.parameter_groups import ParameterGroupsMixin, check_parameter_groups
+    from hydratune.training.trainer.unfreezing import check_unfreezing
 
     quiet_libraries()
     # The user's training arguments, and the hardware's where the user set none
@@ -135,12 +141,16 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     served = adapter.saves_whole
     model_info = artifacts.describe_model(cfg, job, data.task, data.splits["train"], data.processor, served=served)
     check_training_arguments(args, network)
+    check_parameter_groups(cfg.trainer, args, network)
+    check_unfreezing(cfg.trainer.get("unfreeze") or {}, network)
     trainer = _trainer(cfg, job, data, network, args, list(callbacks.values()))
     if hardware.eval_precision:
         trainer.eval_precision = hardware.eval_precision
     checkpoint = last_checkpoint(trainer, checkpoint_fingerprint(cfg, data.splits["train"], network))
     hardware.fit_batch_size(trainer, checkpoint)
     check_full_batch(trainer)
+    if isinstance(trainer, ParameterGroupsMixin):
+        trainer.assign_parameter_groups()
     hardware.log_summary()
     compare_conditions(trainer, checkpoint, conditions(cfg, trainer, data.splits))
     return Setup(data, network, adapter, hardware, trainer, checkpoint, push, precision, sources, model_info)
@@ -150,11 +160,12 @@ def _load_data(cfg: DictConfig, job: Job, args: Any, source: Source, task: Task,
     """Load the dataset, and tokenize it with the checkpoint's tokenizer; the runs of a process share the result."""
     with args.main_process_first():  # the other processes of the run read its cache
         make = functools.partial(prepare_data, cfg, source, task, model, job.checkpoint)
-        data = job.cache.data(key_of(cfg.dataset, cfg.task, cfg.model), make)
+        data = job.cache.data(key_of(cfg.dataset, cfg.get("cv"), cfg.task, cfg.model), make)
+    sets = source.validation_sets()
     for objective in (cfg.objective, *(job.trial.objectives if job.trial else ())):
-        data.task.check_head(data.encoded.head, objective)
+        data.task.check_head(data.encoded.head, objective, sets)
     gc_tuning.restore_gc()
-    return data
+    return replace(data, task=copy.copy(data.task))  # runs that share the data do not share a calibration
 
 
 def _trainer(
@@ -163,20 +174,24 @@ def _trainer(
     """Create the Trainer; its collator pads each batch to the longest row of the batch."""
     task, encoded = data.task, data.encoded
     collator = task.collator(data.processor)
+    validation = eval_splits(encoded, "validation")
+    several, only = len(validation) > 1 or "" not in validation, next(iter(validation.values()))
     trainer = make_trainer(
         cfg.trainer,
         model=network,
         args=args,
         data_collator=collator,
         train_dataset=encoded.splits["train"],
-        eval_dataset=encoded.splits["validation"],
+        eval_dataset={name: split.rows for name, split in validation.items()} if several else only.rows,
         processing_class=data.processor,
-        compute_metrics=scorer(task, EvalSplit(encoded.splits["validation"], encoded.head)),
+        compute_metrics=scorer(task, only),
         preprocess_logits_for_metrics=task.reduce_logits,
         callbacks=[*callbacks, *task.callbacks(collator), *(job.trial.callbacks if job.trial else ())],
     )
     use_task_loss(trainer, encoded.loss)
-    _set_up_callbacks(trainer, job)
+    if several:
+        trainer.validation_sets = EvalSets(task, validation)
+    _set_up_callbacks(trainer, job, predicts=cross_validation(cfg).folds is not None)
     return trainer
 
 
@@ -199,6 +214,11 @@ def use_task_loss(trainer: Trainer, loss: Loss | None) -> None:
     trainer.loss = loss
 
 
+def cross_validation(cfg: DictConfig) -> CrossValidation:
+    """Return the folds of a run; none if the user's own primary config has no node `cv`."""
+    return build(cfg.cv) if cfg.get("cv") else NO_FOLDS
+
+
 def load_checkpoint(cfg: DictConfig, task: Task, model: Model) -> Checkpoint:
     """Load the model's config and its tokenizer or image processor.
 
@@ -208,7 +228,12 @@ def load_checkpoint(cfg: DictConfig, task: Task, model: Model) -> Checkpoint:
     config = model.load_config()
     task.check_network(config)
     processor = model.load_processor(task.processor, config)
-    return Checkpoint(key_of(cfg.task, cfg.model), config, processor, tuple(model.notes))
+    notes, limit = [*model.notes], max_positions(config, processor)
+    if limit and task.max_length and task.max_length > limit:
+        notes.append(
+            f"task.max_length={task.max_length} exceeds the {limit} positions of the model, which limit inputs"
+        )
+    return Checkpoint(key_of(cfg.task, cfg.model), config, processor, tuple(notes))
 
 
 def prepare_data(cfg: DictConfig, source: Source, task: Any, model: Model, loaded: Checkpoint | None) -> PreparedData:
@@ -219,12 +244,12 @@ def prepare_data(cfg: DictConfig, source: Source, task: Any, model: Model, loade
     for note in loaded.notes:
         log.warning("model: %s", note)
     task.check_processor(processor)
-    splits = source.load(task)
+    splits = source.load(task, cross_validation(cfg))
     max_length = task.max_tokens(config, processor)
     encoded = task.prepare(without_groups(splits), processor, max_length, source.label_names)
     for sentence in encoded.said:
         log.warning("data: %s", sentence)
-    return PreparedData(task, splits, config, processor, max_length, encoded, source.dropped, source.test_positions)
+    return PreparedData(task, splits, config, processor, max_length, encoded, source.dropped, source.places)
 
 
 def load_model(seed: int, model: Model, adapter: Adapter, prepared: PreparedData) -> Network:
@@ -306,6 +331,9 @@ def _check_evaluation(cfg: DictConfig, hardware: Hardware) -> None:
 def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
     """Create the Trainer of `node`, with the `args` and `callbacks` that the run has built by itself."""
     names = [str(name) for name in node if name not in ("args", "callbacks")]
+    accepted = signature(node._target_)
+    if accepted and not accepted.accepts_any:  # Trainers other than ours
+        names = [name for name in names if name in accepted.parameters or name not in NEUTRAL]
     partial = build(OmegaConf.masked_copy(node, names))
     try:
         with warnings.catch_warnings():  # the loss of the task smooths these labels, see `use_task_loss`
@@ -315,13 +343,14 @@ def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
         raise refusal("trainer", node._target_, error) from error
 
 
-def scorer(task: Task, evaluated: EvalSplit) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Return the function that Trainer calls with the predictions of one split."""
-    return functools.partial(task.compute_metrics, evaluated=evaluated)
+def _set_up_callbacks(trainer: Trainer, job: Job, predicts: bool) -> None:
+    """Replace the stock progress bar, which a run of a sweep does not show.
 
-
-def _set_up_callbacks(trainer: Trainer, job: Job) -> None:
-    """Replace the stock progress bar; a run of a sweep shows no progress and needs no weights at its end."""
+    Args:
+        trainer: Trainer of the run.
+        job: Job of the run.
+        predicts: Whether a run of a sweep uses the best weights at its end, to predict for its fold.
+    """
     from transformers import PrinterCallback, ProgressCallback
 
     from hydratune.training.trainer.callbacks import progress_callback
@@ -331,6 +360,6 @@ def _set_up_callbacks(trainer: Trainer, job: Job) -> None:
     if job.trial:
         trainer.pop_callback(PrinterCallback)
         if isinstance(trainer, CheckpointingMixin):
-            trainer.leaves_weights = False
+            trainer.leaves_weights = predicts
     elif stock_callback:
         trainer.add_callback(progress_callback())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
-from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydratune.utils.errors import USER_ERROR, similar
+from hydratune.utils.logs import QUIET, VERBOSE
 from hydratune.utils.messages import print_error
 
 # Messages of argparse, and ours in their place.
@@ -20,50 +19,44 @@ _MESSAGES = (
     (r"^argument (\S+): not allowed with argument (\S+)$", r"\1 and \2 cannot be combined"),
     (r"^unrecognized arguments: ", "unexpected arguments: "),
 )
+VERBOSITY_FLAGS = {QUIET: ("-q", "--quiet"), VERBOSE: ("-v", "--verbose")}  # of every command
+_OTHER_NAMES = {"output": "out", "output-file": "out", "limit": "max-samples"}  # option of other tools -> ours
 DRY_RUN = ("-n", "--dry-run")  # compose and validate, and run nothing
 
 
+class _Paragraphs(argparse.HelpFormatter):
+    """Formatter that wraps paragraphs, except for those with indented lines, such as examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(
+            paragraph if "\n " in paragraph else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
+            for paragraph in paragraphs
+        )
+
+
 class ArgumentParser(argparse.ArgumentParser):
-    """Parser that names a similar option for an unknown one."""
+    """Parser that names a similar option for an unknown one, and takes options before, between, and after arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An abbreviation could be another option than the user means, such as `--seed` for `--seeds`.
+        super().__init__(*args, **{"formatter_class": _Paragraphs, "allow_abbrev": False, **kwargs})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the arguments, of which options may be anywhere."""
+        return self.parse_intermixed_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print an error with a hint, and exit with code 2."""
         report_usage_error(self, message)
 
 
-def _train_parser() -> argparse.ArgumentParser:
-    """Return Hydra's parser with our own flags."""
-    from hydra._internal.utils import get_args_parser
-
-    parser = get_args_parser()
-    parser.prog, parser.description = "hydratune", "Options of training and sweeps; most of them are Hydra's."
-    dry_run_help = "Validate the config, or with -m all trials, and train nothing"
-    parser.add_argument(*DRY_RUN, action="store_true", help=dry_run_help)
-    return parser
-
-
-def print_options() -> None:
-    """Print all options of training and of sweeps."""
-    parser = _train_parser()
-    for action in parser._actions:  # one of Hydra's texts is made only when it is printed
-        action.help = action.help and str(action.help)
-    parser.print_help()
-
-
-def parse_overrides(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return Hydra's flags, `dry_run`, and the overrides, which may precede or follow flags."""
-    parser = _train_parser()
-    parser.error = partial(report_usage_error, parser)  # type: ignore[method-assign]
-    return parser.parse_intermixed_args(list(arguments))
-
-
 def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     """Print an error of the command line with a hint, and exit with code 2."""
     hint = f"see `{parser.prog} --help`"
     if unknown := re.match(r"unrecognized arguments: --(\w[\w-]*)", message):
-        names = (option.removeprefix("--") for option in parser._option_string_actions if option.startswith("--"))
         message = f"unknown option --{unknown[1]}"
-        hint = similar("option", unknown[1], names, hint, "--")
+        hint = suggest_flag(parser, unknown[1]) or hint
     elif required := re.fullmatch("the following arguments are required: (.+)", message):
         optional = [action.metavar for action in parser._actions if action.nargs == argparse.ZERO_OR_MORE]
         missing = [name for name in required[1].split(", ") if name not in optional]
@@ -72,3 +65,11 @@ def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoRetur
         message = re.sub(pattern, text, message)
     print_error(message, hint)
     sys.exit(USER_ERROR)
+
+
+def suggest_flag(parser: argparse.ArgumentParser, flag: str) -> str:
+    """Return the hint for an unknown option without its dashes; empty if no option means the same or is similar."""
+    options = [option.removeprefix("--") for option in parser._option_string_actions if option.startswith("--")]
+    begun = [option for option in options if option.startswith(flag)]
+    flag = begun[0] if len(begun) == 1 else flag
+    return similar("option", _OTHER_NAMES.get(flag, flag), options, " ", "--").strip()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from hydratune.utils.escaping import escape_control
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.text import Text
 
 
@@ -34,3 +38,37 @@ def plain_console(**options: Any) -> Console:
         file = property(_stream, Console.file.fset)  # type: ignore[attr-defined]
 
     return PlainConsole(markup=False, emoji=False, highlight=False, **options)
+
+
+def watch(
+    console: Console, board: Callable[[], RenderableType], is_done: Callable[[], bool] | None, pause: float = 2
+) -> None:
+    """Print a table; with `is_done`, update it in place until that returns True or the user presses Ctrl-C.
+
+    Args:
+        console: Console to print on.
+        board: Makes the table in its current state.
+        is_done: Returns whether the table will not change any more; None to print it once.
+        pause: Seconds between two updates.
+    """
+    if is_done is None or not console.is_terminal:
+        console.print(board())
+        return
+    from rich.live import Live
+
+    with suppress(KeyboardInterrupt), Live(board(), console=console, auto_refresh=False) as live:
+        while not is_done():
+            time.sleep(pause)
+            live.update(board(), refresh=True)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return a line of bars from the lowest to the highest value; NaN and infinity are crosses.
+
+    >>> sparkline([1, 2, 3])
+    '▁▄█'
+    """
+    bars, finite = "▁▂▃▄▅▆▇█", [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(bars) - 1) / (high - low) if high > low else 0.0
+    return "".join(bars[int((value - low) * scale)] if math.isfinite(value) else "x" for value in values)

@@ -10,7 +10,7 @@ from omegaconf.resolvers import oc
 
 from hydratune.utils.hydra_versions import register_resolver
 
-_resolved: dict[str, str] = {}
+resolved_values: dict[str, str] = {}
 
 
 def register() -> None:
@@ -20,11 +20,11 @@ def register() -> None:
 
 def resolved() -> Mapping[str, str]:
     """Return the name and value of each variable that a config of this process has resolved."""
-    return dict(_resolved)
+    return dict(resolved_values)
 
 
 def _resolve(key: str, *default: Any) -> str | None:
     value = oc.env(key, *default)
     if key in os.environ:
-        _resolved[key] = os.environ[key]
+        resolved_values[key] = os.environ[key]
     return value

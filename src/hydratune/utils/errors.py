@@ -25,6 +25,7 @@ FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 SAVED = 75  # ended on request, and the same command resumes: EX_TEMPFAIL of sysexits.h, "try again"
 
 KEY = "\ue000"  # stands for the full key of a problem in its text and hint
+_PLAIN_KEY = re.compile(r"[\w .,:/@+~=%\[\]-]*")  # no character with which a shell starts code
 NODE = "\ue002"  # precedes another key of the same node in a text or hint, e.g. f"{NODE}header"; `under` completes it
 
 
@@ -57,7 +58,8 @@ class Problem:
     @property
     def hints(self) -> list[str]:
         """All hints."""
-        return self._filled(self.hint).splitlines()
+        is_plain = _PLAIN_KEY.fullmatch(self.key)  # else a shell could run code in a command that is pasted
+        return [self._filled(line) for line in self.hint.splitlines() if is_plain or KEY not in line]
 
     def _filled(self, text: str) -> str:
         return text.replace(KEY, self.key).replace(NODE, "")
@@ -109,6 +111,18 @@ class MachineLostError(Exception):
     """Error for another machine of the run that no longer answers; the message names it."""
 
 
+class NotFiniteError(RuntimeError):
+    """Error for a run whose loss, gradient, or validation loss is infinite or NaN.
+
+    Args:
+        problem: What was not finite, at which step, and what to change.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(str(problem))
+
+
 class PrunedError(Exception):
     """Error for a run that its sweep pruned, since other runs were better by then."""
 
@@ -154,14 +168,31 @@ def one_line(error: object, longest: int | None = None) -> str:
     return " ".join(str(redact(str(error))).split()).rstrip("!.")[:longest]
 
 
-def nearest(name: object, options: Iterable[str]) -> str | None:
-    """Return the option that is similar enough to `name`, or whose beginning is; None if there is none."""
+def nearest(name: object, options: Iterable[str], cutoff: float = 0.7) -> str | None:
+    """Return the option that is similar enough to `name`, or whose beginning is; None if there is none.
+
+    Args:
+        name: Unknown name.
+        options: Valid names.
+        cutoff: Lowest similarity, from 0 to 1, as `difflib` measures it.
+    """
     text, names = str(name), list(options)
-    if close := difflib.get_close_matches(text, names, n=1, cutoff=0.7):
+    if swapped := next((option for option in names if _is_swapped(text, option)), None):
+        return swapped
+    if close := difflib.get_close_matches(text, names, n=1, cutoff=cutoff):
         return close[0]
     starts = [option[: len(text) + 1] for option in names]
     close = difflib.get_close_matches(text, starts, n=1, cutoff=0.8) if len(text) >= _LONG_ENOUGH else []
     return names[starts.index(close[0])] if close and starts.count(close[0]) == 1 else None
+
+
+def _is_swapped(text: str, option: str) -> bool:
+    """Return whether two adjacent characters of `text` must be swapped for `option`, e.g. in `bret` for `bert`."""
+    positions = [i for i, pair in enumerate(zip(text, option, strict=False)) if pair[0] != pair[1]]
+    if len(text) != len(option) or len(positions) != 2 or positions[1] != positions[0] + 1:
+        return False
+    first, second = positions
+    return (text[first], text[second]) == (option[second], option[first])
 
 
 def similar(kind: str, name: object, options: Iterable[str], otherwise: str = "", prefix: str = "") -> str:
@@ -189,7 +220,8 @@ def similar(kind: str, name: object, options: Iterable[str], otherwise: str = ""
 def setting(key: str, value: str) -> str:
     """Return `key=value` as it is typed in a shell, with the quotes that Hydra and the shell need."""
     quoted = hydra_text(value)
-    return f"{key}={value}" if quoted == value else shlex.quote(f"{key}={quoted}")
+    is_plain = quoted == value and _PLAIN_KEY.fullmatch(key.replace(KEY, "").replace(NODE, ""))
+    return f"{key}={value}" if is_plain else shlex.quote(f"{key}={quoted}")
 
 
 def mapping_setting(key: str, mapping: Mapping[Any, str], more: str = "") -> str:
@@ -206,7 +238,7 @@ def mapping_setting(key: str, mapping: Mapping[Any, str], more: str = "") -> str
 
 def hydra_text(value: str) -> str:
     """Return a text as Hydra's grammar accepts it: in quotes, unless it is a simple word."""
-    if re.fullmatch(r"[A-Za-z_/][\w./-]*", value, re.ASCII) and value.lower() not in _YAML_WORDS:
+    if re.fullmatch(r"(\.{1,2}/)*[A-Za-z_/][\w./-]*", value, re.ASCII) and value.lower() not in _YAML_WORDS:
         return value
     escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), value)
     return f'"{escaped}"'

@@ -24,8 +24,13 @@ CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl
 OVERRIDES = "overrides.yaml"  # as they were typed; also in `.hydra/`, but for trials
 GROUP = "group"  # key of a row of PREDICTIONS: rows with the same value belong together
 ROW = "row"  # key of a row of PREDICTIONS: its position in the files of its split, from 0
+SET = "set"  # key of a row of PREDICTIONS: the name of its test set, if there are several
+SPLIT = "split"  # key of a row of OUT_OF_FOLD: the split that the row was read from
+OUT_OF_FOLD = "out_of_fold.jsonl"  # predictions for the rows of a fold, or for those of all folds
 LABELS = "labels.json"  # names of labels, in the order of their IDs
+EVALUATIONS, EVALUATION_PREDICTIONS = "evaluations", ".predictions.jsonl"  # a folder; the end of its files' names
 CHECKPOINTS, MODEL = "checkpoints", "model"
+PLAN = "sweep.json"  # in the directory of a sweep
 LOCK = ".lock"  # held by the process that works in the directory
 TRAINING_ARGS = "training_args.json"  # also in MODEL
 # Permissions for the owner alone: configs, logs, and code changes can hold secrets that nobody recognized.
@@ -36,6 +41,11 @@ class PathEscapeError(ValueError):
     """Error for a file name that leads out of its folder."""
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """Return whether a path is a folder or below it, after all links and `..` are followed."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def resolve_inside(folder: Path, name: str) -> Path:
     """Return the path of a file or folder below `folder`.
 
@@ -43,7 +53,7 @@ def resolve_inside(folder: Path, name: str) -> Path:
         PathEscapeError: The name leads elsewhere, by `..` or by a link.
     """
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not is_inside(path, folder):
         raise PathEscapeError(f"{name!r} is not inside {folder}")
     return path
 
@@ -138,13 +148,18 @@ def check_links(directory: Path) -> None:
     Raises:
         ConfigError: A link leads out of the directory.
     """
-    root = directory.resolve()
-    for folder, folders, names in os.walk(root):
+    for path in links_outside(directory):
+        text = f"the link {str(path)!r} leads out of the directory {str(directory)!r}"
+        hint = "remove the link; if you trust it, replace it with a copy of its target"
+        raise ConfigError(Problem("RUN", text, hint))
+
+
+def links_outside(directory: Path, *allowed: Path) -> Iterator[Path]:
+    """Yield each symbolic link inside a directory that leads neither into it nor into one of `allowed`."""
+    for folder, folders, names in os.walk(directory):
         for path in (Path(folder) / name for name in (*folders, *names)):
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                text = f"the link {str(path)!r} leads out of the directory {str(directory)!r}"
-                hint = "remove the link; if you trust it, replace it with a copy of its target"
-                raise ConfigError(Problem("RUN", text, hint))
+            if path.is_symlink() and not any(is_inside(path, root) for root in (directory, *allowed)):
+                yield path
 
 
 def check_started_here(stored: str, command: str) -> None:

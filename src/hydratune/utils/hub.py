@@ -6,19 +6,26 @@ The checks report a repository that is unavailable before half a minute of retri
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import pickle
 import re
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from hydratune.utils.checkpoint_references import (
+    MAX_BYTES,
+    REQUIRED_OBJECTS,
+    foreign_files,
+    is_malformed,
+    links_outside,
+)
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.provenance import redact
 
@@ -30,11 +37,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 WAITS = (1, 4, 16)  # seconds before each retry of a failed step of a push
 LOGIN = "run `hf auth login`, or set HF_TOKEN, with a token that has write access"
-_IGNORED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file")  # upstream ignores them too
-_CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
-_JSON = (*_CONFIGS, "generation_config.json", "special_tokens_map.json", "tokenizer.json")
-# Fields with which timm unpickles a file, tesseract writes files, and MeCab reads them.
-_PROGRAMS = ("checkpoint_path", "mecab_option", "tesseract_config")
+
+
+forced_offline: list[str] = []  # the variable, if this process has set it because the Hub did not answer
 
 
 class PushError(Exception):
@@ -53,10 +58,15 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
+def _is_offline() -> bool:
+    """Return whether the environment forbids requests to the Hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
+
+
 @functools.cache
 def is_reachable() -> bool:
     """Return whether the Hub answers with any HTTP status; asked once per process, for at most 3 seconds."""
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+    if _is_offline():
         return False
     request = urllib.request.Request(endpoint(), method="HEAD")  # noqa: S310 (the address is the user's own)
     try:
@@ -87,78 +97,6 @@ def _cached(kind: str, repo_id: str) -> Path:
     return Path(os.environ.get("HF_HUB_CACHE", home() / "hub")) / f"{kind}--{repo_id.replace('/', '--')}"
 
 
-def foreign_files(folder: Path) -> Iterator[str]:
-    """Yield each reference in a checkpoint's files to something outside the checkpoint.
-
-    These are shards of weights and vocabularies outside its directory, arguments of other programs, and kernels from
-    the Hub. transformers would read or run them.
-    """
-    for path in sorted(folder.glob("*.index.json")):
-        shards = _read_json(path).get("weight_map")
-        for name in sorted({str(shard) for shard in shards.values()} if isinstance(shards, dict) else ()):
-            if not _is_below(folder, folder / name):
-                yield f"{path.name}: {name!r}"
-    for name in _CONFIGS:
-        for key, value in _texts(_read_json(folder / name)):
-            is_kernel = key.endswith(("attn_implementation", "experts_implementation")) and "/" in value
-            is_outside = key not in _IGNORED and _is_file(value) and not _is_below(folder, Path(value))
-            if is_kernel or is_outside or (key in _PROGRAMS and value):
-                yield f"{name}: {key}: {value!r}"
-
-
-def _links_outside(folder: Path) -> Iterator[str]:
-    """Yield each link that leads out of a checkpoint's directory, which may be a repository in the Hub's cache."""
-    roots = [folder.resolve()]
-    if roots[0].parent.name == "snapshots" and roots[0].parents[1].name.startswith("models--"):
-        roots.append(roots[0].parents[1] / "blobs")
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() and not any(path.resolve().is_relative_to(root) for root in roots):
-            yield f"{path.relative_to(folder)}: a link to {os.path.realpath(path)!r}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the object of a JSON file; empty if it cannot be read, which transformers reports."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _is_malformed(path: Path) -> bool:
-    """Return whether a file exists and is not a JSON object, on which transformers raises errors of many kinds."""
-    try:
-        return not isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-    except OSError:  # an optional file
-        return False
-    except (ValueError, RecursionError):
-        return True
-
-
-def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the strings of nested JSON, each with the nearest name of a field."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _texts(value, name or key)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _texts(value, key)
-    elif isinstance(node, str):
-        yield key, node
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # name too long or with invalid characters
-        return False
-
-
-def _is_below(folder: Path, path: Path) -> bool:
-    """Return whether a path, by its text, is below a folder, because files of the Hub's cache are links."""
-    return ".." not in path.parts and path.absolute().is_relative_to(folder.absolute())
-
-
 def check_checkpoint(key: str, name: str) -> None:
     """Raise ConfigError if JSON files of a checkpoint are malformed, or if its files name anything outside it.
 
@@ -171,12 +109,15 @@ def check_checkpoint(key: str, name: str) -> None:
     """
     folder = Path(name)
     folders = [folder] if folder.is_dir() else [*_cached("models", name).glob("snapshots/*")]
-    if malformed := next((file for path in folders for file in _JSON if _is_malformed(path / file)), None):
-        raise ConfigError(
-            Problem(key, f"{malformed} of the checkpoint {name!r} is not a JSON object", "restore the file")
-        )
-    references = [*_links_outside(folder)] if folder.is_dir() else []
-    if references := references or [text for snapshot in folders for text in foreign_files(snapshot)]:
+    references = [*links_outside(folder)] if folder.is_dir() else []
+    if not references:  # a link may lead to a file that has no end
+        required = (snapshot / file for snapshot in folders for file in REQUIRED_OBJECTS)
+        if malformed := next(filter(is_malformed, required), None):
+            limit = f"of at most {MAX_BYTES // 1_000_000} MB"
+            text = f"{malformed} of the checkpoint {name!r} is not a JSON object {limit}"
+            raise ConfigError(Problem(key, text, "restore the file"))
+        references = [text for snapshot in folders for text in foreign_files(snapshot)]
+    if references:
         text = f"the checkpoint {name!r} refers to something outside it: {references[0]}"
         raise ConfigError(Problem(key, text, "if you trust the checkpoint, remove the reference"))
 
@@ -210,23 +151,35 @@ def check(needed: Mapping[str, Repository]) -> Iterator[Problem]:
 
 
 def force_offline_if_unreachable(needed: Mapping[str, Repository]) -> None:
-    """Make the Hub's libraries use only their cache if the Hub does not answer; call this before importing them."""
-    if needed and not is_reachable():
-        os.environ["HF_HUB_OFFLINE"] = "1"
+    """Make the Hub's libraries use only their cache if the Hub does not answer; each request would try for 20 s."""
+    if not needed or _is_offline() or is_reachable():
+        return
+    forced_offline.append("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # for child processes, and for libraries that are imported later
+    for name in ("huggingface_hub.constants", "datasets.config"):
+        if library := sys.modules.get(name):
+            library.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+
+
+def unreadable(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return the exceptions of libraries for files of a checkpoint that lack keys or have values of other types."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    malformed = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+    return (*more, *malformed, OSError, pickle.UnpicklingError, SafetensorError, StrictDataclassError)
 
 
 @contextmanager
 def loading(key: str, repo_id: str) -> Iterator[None]:
     """Raise ConfigError for exceptions of the Hub's libraries, and for files of a checkpoint that name other files."""
-    from safetensors import SafetensorError
-
     if is_directory := Path(repo_id).is_dir():
         check_checkpoint(key, repo_id)
     try:
         yield
     except ConfigError:
         raise
-    except (OSError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+    except unreadable() as error:
         # ConnectionError, HfHubHTTPError, "not a valid model identifier", a pickle that is more than weights
         if not is_reachable() and not Path(repo_id).exists():
             raise ConfigError(_unreachable(key, repo_id)) from error
@@ -307,8 +260,10 @@ def upload(folder: Path, repo_id: str, token: str | None = None) -> str:
 
 
 def _api(token: str | None) -> HfApi:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
+    if forced_offline:  # the Hub may answer by now, hours later
+        constants.HF_HUB_OFFLINE = False
     return HfApi(endpoint=endpoint(), token=token)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +12,8 @@ from omegaconf import OmegaConf
 _IS_1_4 = tuple(int(number) for number in version("hydra-core").split(".")[:2]) >= (1, 4)
 # 1.4 deprecates the parameter, and 1.3 warns without it.
 VERSION_BASE: dict[str, Any] = {} if _IS_1_4 else {"version_base": "1.3"}
+# Raised by hydra-ray-launcher 1.2 when Hydra 1.4 imports it as a plugin.
+warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated", UserWarning, "hydra_plugins")
 
 
 def register_resolver(name: str, function: Callable[..., Any]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import sys
 import traceback
 from collections.abc import Iterable
+from functools import partialmethod
 from types import TracebackType
 from typing import Any, TextIO, cast
 
@@ -17,6 +19,53 @@ from hydratune.utils.provenance import redact
 _CURSOR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")  # cursor movements that a progress bar writes before its text, or alone
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
+
+_BAR_DELAY = 1.0  # seconds before a progress bar of datasets appears
+QUIET, VERBOSE = "quiet", "verbose"
+VERBOSITY = "HYDRATUNE_VERBOSITY"  # variable of the environment, which the processes of a run inherit
+_DETAILED = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _TerminalFormatter(logging.Formatter):
+    """Formatter for the terminal: messages alone, and the level of warnings and errors before them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = "error: " if record.levelno >= logging.ERROR else "warning: "
+        return level * (record.levelno >= logging.WARNING) + super().format(record)
+
+
+def set_verbosity(verbosity: str | None) -> None:
+    """Set how much this command and its processes log to the terminal: `QUIET`, `VERBOSE`, or None for the default."""
+    os.environ.pop(VERBOSITY, None)
+    if verbosity:
+        os.environ[VERBOSITY] = verbosity
+
+
+def apply_verbosity() -> None:
+    """Change the handlers of the terminal after logging was configured; a log file has at least as much as before.
+
+    A quiet command logs warnings and errors. A verbose one adds debug messages of hydratune, messages of libraries, and
+    time, level, and logger of each line.
+    """
+    verbosity = os.environ.get(VERBOSITY)
+    if verbosity == VERBOSE:
+        logging.getLogger("hydratune").setLevel(logging.DEBUG)
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.StreamHandler) or isinstance(handler, logging.FileHandler):
+            continue
+        if is_quiet():
+            handler.setLevel(logging.WARNING)
+        handler.setFormatter(logging.Formatter(_DETAILED) if verbosity == VERBOSE else _TerminalFormatter())
+
+
+def is_quiet() -> bool:
+    """Return whether the terminal shows only warnings, errors, and results."""
+    return os.environ.get(VERBOSITY) == QUIET
+
+
+def shows_bars() -> bool:
+    """Return whether progress bars are shown: on a terminal, unless the command is quiet."""
+    return sys.stderr.isatty() and not is_quiet()
 
 
 def quiet_libraries() -> None:
@@ -28,8 +77,15 @@ def quiet_libraries() -> None:
     transformers.utils.logging.enable_propagation()
     transformers.utils.logging.disable_progress_bar()  # for loading and saving weights; the Trainer's bar stays
     datasets.utils.logging.enable_propagation()
-    if not sys.stderr.isatty():
+    if not shows_bars():
         datasets.disable_progress_bars()  # in a file, each update of a bar would be a line
+    # A bar appears if the work takes a while, and disappears at its end. Keywords of a call have priority.
+    bar: Any = datasets.utils.tqdm
+    bar.__init__ = partialmethod(bar.__init__, leave=False, delay=_BAR_DELAY)
+    if os.environ.get(VERBOSITY) == VERBOSE:
+        transformers.utils.logging.set_verbosity_info()
+        datasets.utils.logging.set_verbosity_info()
+        return
     for name in ("mlflow.store.db.utils", "alembic.runtime.migration"):  # log that they create the tables of a store
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # logs a line for each request to the Hub

@@ -80,6 +80,29 @@ def available_cpus(root: Path = ROOT) -> int:
     return _affinity() if quota is None else min(_affinity(), quota)
 
 
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, without starting CUDA."""
+    if (value := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [gpu for gpu in value.split(",") if gpu]
+    folder = Path("/proc/driver/nvidia/gpus")
+    return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
+
+
+def pin_process(number: int, processes: int) -> None:
+    """Restrict this process to one GPU and to its share of the CPUs.
+
+    Args:
+        number: Number of this process among those that share the machine, counted from 0.
+        processes: Number of these processes. With more processes than CPUs, none is pinned to a CPU.
+    """
+    share = available_cpus() // processes
+    if hasattr(os, "sched_setaffinity") and share:
+        cpus = sorted(os.sched_getaffinity(0))[number % processes * share :][:share]
+        os.sched_setaffinity(0, cpus)
+    if gpus := visible_gpus():
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+
+
 def _affinity() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

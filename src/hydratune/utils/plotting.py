@@ -16,7 +16,7 @@ def literal(text: object) -> str:
 
 
 def literal_html(text: object) -> str:
-    """Escape a text that plotly shows in a tooltip, where it reads tags such as `<b>`."""
+    """Escape a text for plotly, which reads tags such as `<b>` and `<a>` in all texts."""
     return html.escape(str(text), quote=False)
 
 

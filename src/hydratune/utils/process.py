@@ -20,7 +20,7 @@ _STARTED = 19  # index among the fields of /proc/PID/stat after the name: start 
 
 def tags() -> dict[str, str]:
     """Return tags with this process's host, ID, and start time, because process IDs are reused."""
-    return {HOST: socket.gethostname(), PROCESS: f"{os.getpid()} {_began(os.getpid())}"}
+    return {HOST: socket.gethostname(), PROCESS: f"{os.getpid()} {start_time(os.getpid())}"}
 
 
 def is_gone(tags: Mapping[str, str]) -> bool:
@@ -28,7 +28,7 @@ def is_gone(tags: Mapping[str, str]) -> bool:
     pid, _, began = tags.get(PROCESS, "").partition(" ")
     if not is_here(tags) or not pid.isdecimal() or not began:
         return False
-    return _began(int(pid)) != began
+    return start_time(int(pid)) != began
 
 
 def is_here(tags: Mapping[str, str]) -> bool:
@@ -47,7 +47,7 @@ def mark_dead_runs_killed(client: MlflowClient) -> list[Any]:
     return dead
 
 
-def _began(pid: int) -> str:
+def start_time(pid: int) -> str:
     """Return the start time of a process; empty if the process does not exist or is a zombie.
 
     psutil counts from 1970 by the current clock, so setting the clock would change the start times of older processes.

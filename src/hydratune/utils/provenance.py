@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
-import html
 import importlib.util
-import json
 import os
 import platform
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from hydratune.utils import env_variables
 from hydratune.utils.secret_formats import MASK, address_secrets, mask
+from hydratune.utils.secret_forms import SHORTEST, contains_secret, replace_secret
+from hydratune.utils.secret_names import LABELS, is_secret, is_secret_variable
 
 PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
 _LONGEST_DIFF = 1_000_000  # characters
@@ -32,20 +29,7 @@ _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=al
 _WITHOUT_PROGRAMS = ("--no-pager", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 _EMPTY, _FALSE = "HYDRATUNE_GIT_EMPTY", "HYDRATUNE_GIT_FALSE"  # variables with values for git's `--config-env`
 
-# `token` alone or after these words; `pad_token` and the like are not secrets.
-_TOKENS = "hub|hf|auth|access|api|use_auth|github|gitlab|refresh|private|bearer|session"
-_WORDS = "password|passwd|pwd|passphrase|secret|(api|private|secret|access)_?key|credentials?"
-_SECRET_KEY = re.compile(rf"^(.*_)?({_TOKENS})_token$|^token$|(^|_)({_WORDS})$", re.IGNORECASE)
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|-")  # places in `dbPassword` and `db-password` where other names have `_`
-# Environment variables whose values are masked wherever they occur. Values below `_SHORTEST` may be ordinary words.
-_SECRET_VARIABLE = re.compile(
-    r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PASS|SSHPASS|_PWD|_PAT|SECRET|CREDENTIALS?"
-    r"|(API|ACCESS|ACCOUNT|STORAGE|PRIVATE|SECRET|SHARED|SIGNING|ENCRYPTION|MASTER|FERNET)_?KEY)$",
-    re.IGNORECASE,
-)
-_SHORTEST = 8  # characters
 _DEFAULT_PASSWORDS = ("password", "postgres")
-_PERCENT = re.compile("%[0-9A-F]{2}")  # percent-encoded bytes, which some libraries write in lower case
 
 
 def git_commit() -> str | None:
@@ -123,16 +107,6 @@ def redacted_overrides(overrides: list[str]) -> list[str]:
     return [key + equals + str(redact(value, key)) for key, equals, value in pairs]
 
 
-def is_secret(key: str) -> bool:
-    """Return whether a dotted config key holds a secret, by one of its names, e.g. `hub_token` or `password.value`."""
-    return any(_SECRET_KEY.search(_CAMEL.sub("_", name)) for name in key.split("."))
-
-
-def is_secret_variable(name: str) -> bool:
-    """Return whether an environment variable has the name of a secret, e.g. `HF_TOKEN`."""
-    return bool(_SECRET_VARIABLE.search(name))
-
-
 def redact(value: Any, key: str = "") -> Any:
     """Return a copy in which secrets are masked, wherever they occur.
 
@@ -147,9 +121,21 @@ def redact(value: Any, key: str = "") -> Any:
     return _masked(value, key, dict(sorted(secrets.items(), key=lambda item: len(item[0]), reverse=True)))
 
 
-def has_literal_secret(text: str) -> bool:
-    """Return whether a text of a config holds a secret by itself, apart from its interpolations."""
-    return bool(_masked(text, "", dict.fromkeys(_of_environment(), MASK)) != text)
+def has_literal_secret(text: str, passwords: Collection[str] = ()) -> bool:
+    """Return whether a text holds a secret of the environment, a token of a known provider, or a password.
+
+    Args:
+        text: Text of a config, without its interpolations or with resolved ones.
+        passwords: Passwords of addresses; see `passwords_of`.
+    """
+    secrets = (*_of_environment(), *passwords)
+    return bool(mask(text) != text) or any(contains_secret(text, secret) for secret in secrets)
+
+
+def passwords_of(addresses: Iterable[str]) -> set[str]:
+    """Return the passwords of addresses, and of those that configs have resolved, that no other text may contain."""
+    resolved_texts = (*addresses, *env_variables.resolved().values())
+    return {part for text in resolved_texts for part in address_secrets(text) if _is_masked(part)}
 
 
 def _masked(value: Any, key: str, secrets: Mapping[str, str]) -> Any:
@@ -157,39 +143,14 @@ def _masked(value: Any, key: str, secrets: Mapping[str, str]) -> Any:
     if value is not None and is_secret(key):
         return MASK
     if isinstance(value, dict):
-        return {name: _masked(inner, str(name), secrets) for name, inner in value.items()}
+        return {name: _masked(inner, "" if key in LABELS else str(name), secrets) for name, inner in value.items()}
     if isinstance(value, list):
         return [_masked(inner, key, secrets) for inner in value]
     if not isinstance(value, str):
         return value
     for secret, replacement in secrets.items():
-        for form in _forms(secret):
-            value = value.replace(form, replacement)
+        value = replace_secret(value, secret, replacement)
     return mask(value)
-
-
-@functools.cache  # each line of output needs the forms of all secrets
-def _forms(secret: str) -> tuple[str, ...]:
-    """Return the forms of a secret in messages, files, and addresses, the longest first."""
-    quoted: tuple[str, ...] = (repr(secret)[1:-1], repr(f"'{secret}\"")[3:-2])  # with either kind of quotes
-    quoted += tuple(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
-    lines = (" ".join(secret.split()), *(line for line in secret.splitlines() if len(line) >= _SHORTEST))
-    addresses: tuple[str, ...] = (quote(secret), quote(secret, safe=""), quote_plus(secret))
-    addresses += tuple(_PERCENT.sub(lambda match: match[0].lower(), address) for address in addresses)
-    shell = shlex.quote(secret)[1:-1] if shlex.quote(secret) != secret else secret
-    forms = {secret, *quoted, *lines, *addresses, shell, html.escape(secret), *_encoded(secret)}
-    return tuple(sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True))
-
-
-def _encoded(secret: str) -> Iterator[str]:
-    """Yield a secret as hexadecimal digits and as Base64, also as a part of a longer text, e.g. `user:password`."""
-    plain = secret.encode(errors="surrogateescape")
-    yield from (plain.hex(), plain.hex().upper())
-    for before in range(3):  # Base64 encodes groups of 3 bytes, of which the first may have other bytes before
-        padded = b"\0" * before + plain
-        begin, end = -(-before * 8 // 6), len(padded) * 8 // 6  # characters that consist of bits of the secret alone
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(padded).decode()[begin:end]
 
 
 def _of_environment() -> list[str]:
@@ -204,7 +165,7 @@ def _is_masked(value: str) -> bool:
     A part of the shipped configs, e.g. `training`, is public, and so are the default passwords of databases. Without
     such words, records and messages would be useless.
     """
-    return len(value) >= _SHORTEST and value not in _DEFAULT_PASSWORDS and value not in _shipped_configs()
+    return len(value) >= SHORTEST and value not in _DEFAULT_PASSWORDS and value not in _shipped_configs()
 
 
 @functools.cache
@@ -236,7 +197,7 @@ def _addresses() -> dict[str, str]:
     for value in env_variables.resolved().values():
         if (masked := mask(value)) != value:
             replacements[value] = masked
-            replacements |= dict.fromkeys((part for part in address_secrets(value) if len(part) >= _SHORTEST), MASK)
+            replacements |= dict.fromkeys((part for part in address_secrets(value) if len(part) >= SHORTEST), MASK)
     return replacements
 
 

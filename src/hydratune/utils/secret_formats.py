@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote, unquote_plus
 
+from hydratune.utils.secret_names import is_secret_parameter
+
 MASK = "***"
 # The prefixes are those that providers document so that scanners find leaked tokens, as in the rules of gitleaks.
 _TOKEN = re.compile(
@@ -35,6 +37,7 @@ _TOKEN = re.compile(
 _HEADER = re.compile(
     r"(?P<name>\b(?:proxy-)?authorization['\"]?\s*[:=]\s*b?['\"]?(?:basic|bearer|token)\s+)[^\s'\",]+", re.IGNORECASE
 )
+_COOKIE = re.compile(r"(?P<name>\b(?:set-)?cookie['\"]?\s*:\s*b?['\"]?\s*[\w.-]+=)[^\s'\"][^'\"\r\n]*", re.IGNORECASE)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # SQLAlchemy reads everything between a colon that follows no slash and `@` as the password, also `/`. A password with
 # an `@` extends to the last one. A user name can have an `@` too, as in Azure.
@@ -59,12 +62,6 @@ _WHOLE_DATABASE = re.compile(rf"(?P<scheme>{_DATABASES})(?P<secret>[^/:]*:.+)(?=
 _WHOLE_USER_INFORMATION = re.compile(r"(?P<scheme>://)(?P<secret>[^/@:]*:[^/?#]+)(?=@)", re.DOTALL)
 _PARAMETER = re.compile(r"(?<=[?&;])(?P<name>[^=&;?\s'\"]+)=(?P<secret>[^&\s'\"]+)")
 _WHOLE_PARAMETER = re.compile(r"(?<=[?&;])(?P<name>[^=&;?]+)=(?P<secret>[^&]+)", re.DOTALL)
-_SECRET_PARAMETER = re.compile(
-    r"(?:^|[_.-])(?:pass|passwd|pwd|passphrase|secret|token|jwt|sig|signature|credentials?|auth"
-    r"|(?:api|access|account|private|secret|signing|shared[_-]?access)[_-]?key)$"
-    r"|password\d*$|^(?:key|apikey|accountkey|conninfo|dsn|odbc_connect)$",
-    re.IGNORECASE,
-)
 # The text forms of libpq, ODBC, ADO, and Azure: `host=h password=...`, `AccountName=x;AccountKey=...`
 _CONNECTION = re.compile(
     r"(?<![\w.])(?:host(?:addr)?|server|dbname|database|user(?: id)?|uid|data source|accountname|endpoint)\s*=",
@@ -79,7 +76,7 @@ _CONNECTION_PASSWORD = re.compile(
 
 def mask(text: str) -> str:
     """Return a text with its tokens, private keys, and passwords in addresses and headers masked."""
-    text = _HEADER.sub(rf"\g<name>{MASK}", _mask_connections(text))
+    text = _COOKIE.sub(rf"\g<name>{MASK}", _HEADER.sub(rf"\g<name>{MASK}", _mask_connections(text)))
     return _PRIVATE_KEY.sub(MASK, _TOKEN.sub(MASK, text))
 
 
@@ -100,7 +97,7 @@ def _mask_connections(text: str, secrets: set[str] | None = None) -> str:
         return MASK
 
     def parameter(match: re.Match[str]) -> str:
-        is_secret = _SECRET_PARAMETER.search(unquote(match["name"]))
+        is_secret = is_secret_parameter(unquote(match["name"]))
         return f"{match['name']}={note(match)}" if is_secret and match["secret"] != MASK else match[0]
 
     is_address = _ADDRESS.match(text) is not None

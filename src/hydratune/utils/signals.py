@@ -29,7 +29,7 @@ _launcher_handlers: dict[int, Callable[..., Any]] = {}  # signal -> the handler 
 _finishing: list[bool] = []  # whether the first request waits for the end of a step
 _notify: list[Callable[[], None]] = []  # the argument of `defer_signals`
 _training: list[Any] = []  # the flag that `training_flag` returns
-_started_by: list[tuple[int, bool]] = []  # ID of the process that started this one, and whether it is the parent
+parents: list[tuple[int, bool]] = []  # ID of the process that started this one, and whether it is the parent
 
 
 def install(exit_code: int = TERMINATED) -> None:
@@ -128,7 +128,7 @@ def end(instead: BaseException | None = None) -> None:
 
 def exit_with_parent(number: int) -> None:
     """Make `raise_pending` end this process once the process `number`, which started it, is gone."""
-    _started_by[:] = [(number, os.getppid() == number)]
+    parents[:] = [(number, os.getppid() == number)]
 
 
 def raise_pending() -> None:
@@ -144,7 +144,7 @@ def raise_pending() -> None:
 
 def is_orphan() -> bool:
     """Return whether this process should end because the one of `exit_with_parent` is gone."""
-    return any((is_parent and os.getppid() != pid) or not _exists(pid) for pid, is_parent in _started_by)
+    return any((is_parent and os.getppid() != pid) or not _exists(pid) for pid, is_parent in parents)
 
 
 def call_launcher_handlers() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydratune.utils.formats import number_text
+
 LEVEL = 0.95
 MIN_SEEDS = 3  # with two, Student's quantile is 12.7 standard errors: such an interval is not informative
 TOO_FEW_SEEDS = "too few seeds to tell"
@@ -58,7 +60,7 @@ class Scale:
 ANY = Scale()
 
 
-def mean_interval(values: Sequence[float], scale: Scale = ANY) -> Interval:
+def mean_interval(values: Sequence[float], scale: Scale = ANY, overlap: float = 0) -> Interval:
     """Return the mean over seeds with Student's t-interval, limited to the possible values.
 
     Below `MIN_SEEDS`, the mean has no interval. Equal scores do not tell how much another seed would change. Their
@@ -67,6 +69,8 @@ def mean_interval(values: Sequence[float], scale: Scale = ANY) -> Interval:
     Args:
         values: The score with each seed, at least one.
         scale: Scale of the metric.
+        overlap: Validation rows per training row if the values are those of folds, whose training rows overlap. The
+            variance of the mean is then larger (Nadeau & Bengio, Machine Learning 52, 2003).
     """
     import numpy as np
     from scipy import stats
@@ -76,7 +80,9 @@ def mean_interval(values: Sequence[float], scale: Scale = ANY) -> Interval:
         return Interval(mean)
     if is_constant(values):
         return wilson_interval(mean, scale) if scale.rows and math.isfinite(scale.high) else Interval(mean)
-    low, high = stats.t.interval(LEVEL, len(values) - 1, loc=mean, scale=stats.sem(values))
+    low, high = stats.t.interval(
+        LEVEL, len(values) - 1, loc=mean, scale=stats.sem(values) * math.sqrt(1 + len(values) * overlap)
+    )
     return Interval(mean, scale.clip(float(low)), scale.clip(float(high)))
 
 
@@ -91,12 +97,13 @@ def wilson_interval(value: float, scale: Scale) -> Interval:
 
 
 def interval_text(values: Sequence[float], interval: Interval) -> str:
-    """Return the limits for a table; without an interval, the range of the values and the reason."""
+    """Return the limits for a table; without an interval, the range of the values, or why there is none."""
     if interval.low is not None and interval.high is not None:
-        return f"{interval.low:.4f} to {interval.high:.4f}"
+        return f"{number_text(interval.low)} to {number_text(interval.high)}"
+    if len(values) == 1:
+        return TOO_FEW_SEEDS
     if len(values) < MIN_SEEDS:
-        spread = f"{min(values):.4f} to {max(values):.4f}, " if len(values) > 1 else ""
-        return f"{spread}{TOO_FEW_SEEDS}"
+        return f"{number_text(min(values))} to {number_text(max(values))} (range of {len(values)} runs)"
     return "the same with every seed"
 
 

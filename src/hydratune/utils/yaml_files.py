@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.utils.errors import ConfigError, Problem, one_line
+from hydratune.utils.stored_files import read_regular
+
+_MOST_VALUES = 100_000  # of a file with aliases
+_ALIASES = f"its aliases (*NAME) stand for more than {_MOST_VALUES:,} values"
+_INTERPOLATIONS = "a stored config must have no interpolations (${...})"
+_LONGEST = 5_000_000  # characters; longer files take minutes to parse
+_FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t\r]*$", re.DOTALL | re.MULTILINE)
 
 
 def read_yaml(path: Path) -> Any:
@@ -23,6 +34,41 @@ def read_yaml(path: Path) -> Any:
     if problems := [*check_yaml([path])]:
         raise ConfigError(*problems)
     return OmegaConf.load(path)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain values of a YAML document of someone else, in bounded time and memory.
+
+    Raises:
+        ValueError: The document is too large, or its aliases are.
+        RecursionError: It is nested too deeply.
+        yaml.YAMLError: It is invalid.
+    """
+    if len(text) > _LONGEST:
+        raise ValueError(f"it has more than {_LONGEST:,} characters")
+    if _has_large_aliases(text):
+        raise ValueError(_ALIASES)
+    return yaml.safe_load(text)
+
+
+def parse_plain_config(text: str) -> Any:
+    """Do the same as `parse_yaml` for the config that a run wrote, which has no interpolations.
+
+    Raises:
+        ValueError: It has interpolations, which would read the environment, or is invalid for `parse_yaml`.
+    """
+    if "${" in json.dumps(content := parse_yaml(text), default=str):
+        raise ValueError(_INTERPOLATIONS)
+    return content
+
+
+def read_front_matter(path: Path) -> dict[str, Any]:
+    """Return the YAML at the start of a Markdown file, e.g. a model card; empty if it is missing or invalid."""
+    with suppress(OSError, RecursionError, ValueError, yaml.YAMLError):
+        match = _FRONT_MATTER.match(read_regular(path).decode("utf-8"))
+        content = parse_yaml(match[1]) if match else {}
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 def read_config(path: Path) -> DictConfig:
@@ -87,7 +133,7 @@ def read_plain_config(path: Path) -> DictConfig:
     """
     node = read_config(path)
     if "${" in json.dumps(OmegaConf.to_container(node, resolve=False), default=str):
-        raise ConfigError(_problem(path, None, "a stored config must have no interpolations (${...})"))
+        raise ConfigError(_problem(path, None, _INTERPOLATIONS))
     return node
 
 
@@ -96,6 +142,9 @@ def check_yaml(paths: Iterable[Path]) -> Iterator[Problem]:
     for path in paths:
         try:
             _check_encoding(path)
+            if problem := next(check_aliases([path]), None):
+                yield problem
+                continue
             OmegaConf.load(path)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -114,8 +163,33 @@ def check_yaml(paths: Iterable[Path]) -> Iterator[Problem]:
             yield _problem(path, None, f"cannot be loaded: {reason}")
 
 
+def check_aliases(paths: Iterable[Path]) -> Iterator[Problem]:
+    """Yield an error for each file whose aliases (`*NAME`) would make it too large for the memory."""
+    for path in paths:
+        with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):  # reported when the file is loaded
+            text = read_regular(path).decode("utf-8")
+            if len(text) > _LONGEST:
+                yield _problem(path, None, f"it has more than {_LONGEST:,} characters")
+            elif _has_large_aliases(text):
+                yield _problem(path, None, _ALIASES)
+
+
 def _check_encoding(path: Path) -> None:
-    path.read_bytes().decode("utf-8")
+    read_regular(path).decode("utf-8")
+
+
+def _has_large_aliases(text: str) -> bool:
+    return "&" in text and "*" in text and _expanded_size(yaml.compose(text, yaml.SafeLoader), {}) > _MOST_VALUES
+
+
+def _expanded_size(node: Any, sizes: dict[int, float]) -> float:
+    """Return the number of values of a YAML node with all aliases replaced; infinity for a node inside itself."""
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf
+        children = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        is_scalar = not isinstance(node, yaml.CollectionNode)
+        sizes[id(node)] = 1 if is_scalar else 1 + sum(_expanded_size(child, sizes) for child in children)
+    return sizes[id(node)]
 
 
 def _problem(path: Path, line: int | None, text: str) -> Problem:

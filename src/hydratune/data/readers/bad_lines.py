@@ -101,5 +101,5 @@ def not_text(line: int, text: str, encoding: str) -> BadLine | None:
 
 def _invalid_byte(byte: int, before: str, encoding: str) -> tuple[str, str]:
     after = f" after {preview(before[-_SHOWN_BEFORE:])}" if before else ""
-    hint = f"convert the file to UTF-8, or name its encoding, e.g. {NODE}dataset.encoding=latin-1"
+    hint = f"convert the file to UTF-8, or set its encoding, e.g. {NODE}dataset.encoding=latin-1"
     return f"invalid {encoding}: byte 0x{byte:02x}{after}", hint

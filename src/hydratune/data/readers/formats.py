@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from hydratune.data.readers.json_reader import numbered_lines, peek_names, read_
 from hydratune.data.readers.scan import Reader, ReadOptions, Record
 from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.file_formats import is_compressed
+from hydratune.utils.json_text import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,7 @@ def _read_text(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
 
 def _read_squad(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     """Yield one row per question from the nested form of rajpurkar.github.io/SQuAD-explorer."""
-    document = json.loads(read_text(path, options.encoding))
+    document = parse_json(read_text(path, options.encoding))
     try:
         for article in document["data"]:
             for paragraph in article["paragraphs"]:
@@ -82,7 +82,7 @@ def _read_mrqa(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
             yield bad_line
             continue
         try:
-            document = json.loads(line)
+            document = parse_json(line)
             if "header" in document:
                 continue
             context, rows = document["context"], []

@@ -16,6 +16,7 @@ from hydratune.data.readers.bad_lines import BadLine, ContentError, json_reason,
 from hydratune.data.readers.scan import ReadOptions, Record
 from hydratune.utils.errors import KEY, NODE, ConfigError, Problem
 from hydratune.utils.file_formats import suffix
+from hydratune.utils.json_text import parse_json
 
 # Digits of a number that may exceed 64 bits.
 _LONG = re.compile(r"\d{19}")
@@ -36,7 +37,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
             yield bad_line
             continue
         try:
-            row = json.loads(line.rstrip(), parse_constant=_null)
+            row = parse_json(line.rstrip(), parse_constant=_null)
         except ValueError as error:
             value = preview(line.strip())
             yield BadLine(number, f"invalid JSON, {json_reason(error)}: {value}", value=value)
@@ -87,7 +88,7 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     """Yield the rows of a document, of some splits of a document, or of a file of lines."""
     text = read_text(path, options.encoding)
     try:
-        document = json.loads(text, parse_constant=_null)
+        document = parse_json(text, parse_constant=_null)
     except ValueError:
         if options.splits:
             raise
@@ -166,7 +167,7 @@ def split_names(path: Path, encoding: str) -> list[str]:
     Lists inside objects have dotted names.
     """
     try:
-        document = json.loads(read_text(path, encoding))
+        document = parse_json(read_text(path, encoding))
     except ValueError:
         return []
     return [name for name, value in _values(document) if _is_rows(value)]
@@ -181,7 +182,7 @@ def _values(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def is_squad(path: Path, encoding: str) -> bool:
     """Return whether a valid document has the nested form of SQuAD."""
-    document = json.loads(read_text(path, encoding))
+    document = parse_json(read_text(path, encoding))
     articles: Any = document.get("data") if isinstance(document, dict) else None
     return bool(articles) and _is_rows(articles) and "paragraphs" in articles[0]
 
@@ -202,7 +203,7 @@ def is_by_columns(path: Path, options: ReadOptions, names: Collection[str]) -> b
         return False
     if document is None:
         try:
-            document = json.loads(read_text(path, options.encoding))
+            document = parse_json(read_text(path, options.encoding))
         except ValueError:  # reported when the rows are read
             return False
     values = [document[name] for name in names if name in document]
@@ -233,7 +234,7 @@ def peek_names(path: Path, options: ReadOptions) -> list[str]:
     rows: Any = [row for line in first_lines if (row := _row(line)) is not None]
     if options.splits or not first_lines or _row(first_lines[0]) is None or _is_array_of_rows(rows):
         try:
-            rows = json.loads(read_text(path, options.encoding))  # the file is a document, or its first line is invalid
+            rows = parse_json(read_text(path, options.encoding))  # the file is a document, or its first line is invalid
         except ValueError:
             if not rows:
                 raise
@@ -256,7 +257,7 @@ def peek_names(path: Path, options: ReadOptions) -> list[str]:
 def _row(line: str) -> dict[str, Any] | list[Any] | None:
     """Return the row of a line; None for an invalid line, which is reported when all rows are read."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) or (isinstance(row, list) and row) else None

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from hydratune.evaluation.compare.runs import NotComparableError, Run
-from hydratune.evaluation.compare.statistics import MIN_DIFFERING, RowScores, against_best, paired_test
+from hydratune.evaluation.compare.sets import RowsMetric, metric_of_rows, rows_of
+from hydratune.evaluation.compare.statistics import (
+    MIN_DIFFERING,
+    SEED,
+    RowScores,
+    Scores,
+    SummaryScores,
+    against_best,
+    paired_test,
+)
 from hydratune.evaluation.compare.wording import Comparison, Unit
 from hydratune.tasks.base import Task
 from hydratune.utils.files import GROUP, PREDICTIONS
@@ -23,7 +34,7 @@ def compare_pair(first: Run, second: Run, unit: Unit) -> Comparison:
     """
     scores = row_scores([first, second], unit.metric)
     method, interval = paired_test(scores, 0, 1)
-    method = f"{method}, {_rows(scores, first)}"
+    method = f"{method}, {_rows(scores, first, unit.metric)}"
     refusal = _refusal(scores, 0, 1, first, second)
     return Comparison(first.label, second.label, unit, "test", method, TWO_MODELS, unit.clip(interval), refusal=refusal)
 
@@ -35,7 +46,7 @@ def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Compar
         NotComparableError: See `compare_pair`.
     """
     scores, best_index = row_scores(runs, unit.metric), list(runs).index(best)
-    method = f"bootstrap max-T test, {_rows(scores, best)}"
+    method = f"bootstrap max-T test, {_rows(scores, best, unit.metric)}"
     pair_count = len(runs) * (len(runs) - 1) // 2
     return [
         Comparison(
@@ -54,30 +65,50 @@ def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Compar
     ]
 
 
-def row_scores(runs: Sequence[Run], metric: str) -> RowScores:
+def row_scores(runs: Sequence[Run], metric: str) -> Scores:
     """Return the row scores of runs; raise NotComparableError if their test rows differ or are too few."""
-    first, task = runs[0], _task(runs[0], metric)
+    first = runs[0]
+    task, rows_metric = _task(first, metric)
     for run in runs[1:]:
         check_pair(first, run, metric)
-    if len(first.rows) < 2:
-        raise NotComparableError(f"{' and '.join(run.label for run in runs)} were tested on one row, which is too few")
-    return RowScores(task, metric, [run.rows for run in runs], first.label_names, _groups(task, first.rows))
+    scores = []
+    for seed, name in enumerate(rows_metric.sets, SEED):
+        rows = [rows_of(run, name) for run in runs]
+        if len(rows[0]) < 2:
+            labels, where = " and ".join(run.label for run in runs), f" of {name}" if name else ""
+            raise NotComparableError(f"{labels} were tested on one row{where}, which is too few")
+        scores.append(RowScores(task, rows_metric.name, rows, first.label_names, _groups(task, rows[0]), seed))
+    return scores[0] if rows_metric.summary is None else SummaryScores(scores, rows_metric.summary)
 
 
 def check_pair(first: Run, second: Run, metric: str) -> None:
     """Raise NotComparableError if two runs cannot be tested on the same rows."""
-    task, labels = _task(first, metric), f"{first.label} and {second.label}"
-    if type(task) is not type(_task(second, metric)):
+    (task, _), (other_task, _) = _task(first, metric), _task(second, metric)
+    labels = f"{first.label} and {second.label}"
+    if type(task) is not type(other_task):
         raise NotComparableError(f"{labels} have different tasks")
     if reason := different_rows(first, second):
         raise NotComparableError(reason)
     for run in (first, second):
         if not run.rows:
-            raise NotComparableError(f"{run.label} has no {PREDICTIONS}, so {labels} are not tested")
+            raise NotComparableError(untested(run))
     if reason := _different_truths(first, second):
         raise NotComparableError(reason)
     if task.needs_names and first.label_names != second.label_names:
         raise NotComparableError(f"{labels} have their labels in another order")
+
+
+def untested(run: Run) -> str:
+    """Return why a run has no predictions for test rows, and what to do."""
+    if sweep := run.sweep:
+        command = shlex.join(["hydratune", "sweep", "finish", os.path.relpath(sweep)])
+        return f"{run.label} is a trial, which a sweep does not evaluate on test; to test the best one, run `{command}`"
+    if run.is_tested:
+        return f"{run.label} has no {PREDICTIONS}, which has its predictions for the test rows"
+    return (
+        f"{run.label} has no test split; score each run with `hydratune evaluate RUN dataset.files.test=FILE`, "
+        "or train with dataset.test_size=0.1"
+    )
 
 
 def different_rows(first: Run, second: Run) -> str:
@@ -99,15 +130,18 @@ def _different_truths(first: Run, second: Run) -> str:
     return ""
 
 
-def _task(run: Run, metric: str) -> Task:
+def _task(run: Run, metric: str) -> tuple[Task, RowsMetric]:
     """Return the task of a run; raise NotComparableError if the metric cannot be computed from the run's rows."""
-    task = run.task(metric)
+    rows_metric = metric_of_rows(run, metric)
+    task = run.task(rows_metric.name)
     if task.no_predictions_reason:
         raise NotComparableError(f"{run.label} cannot be tested row by row: {task.no_predictions_reason}")
-    _check_metric(task, run, metric)
+    _check_metric(task, run, rows_metric.name)
     if run.rows and task.needs_names and not run.label_names:
         raise NotComparableError(f"{run.label} has no labels.json, so the order of its labels is unknown")
-    return task
+    if run.rows:
+        run.score_rows(task, run.rows)  # reports malformed rows, before resamples of them are scored
+    return task, rows_metric
 
 
 def _groups(task: Task, rows: Sequence[dict[str, Any]]) -> list[str] | None:
@@ -121,17 +155,20 @@ def _groups(task: Task, rows: Sequence[dict[str, Any]]) -> list[str] | None:
     return None
 
 
-def _rows(scores: RowScores, run: Run) -> str:
+def _rows(scores: Scores, run: Run, metric: str) -> str:
     """Return the number of rows, and of groups of rows, that a test is based on, as text."""
-    rows = f"{len(run.rows):,} rows"
+    sets = metric_of_rows(run, metric).sets
+    rows = f"{sum(len(rows_of(run, name)) for name in sets):,} rows" + (
+        f" of {len(sets)} sets" if len(sets) > 1 else ""
+    )
     return f"{rows} in {scores.units:,} groups" if scores.is_grouped else rows
 
 
-def _refusal(scores: RowScores, first: int, second: int, first_run: Run, second_run: Run) -> str:
+def _refusal(scores: Scores, first: int, second: int, first_run: Run, second_run: Run) -> str:
     """Return the reason why too few rows differ for a verdict; empty if enough differ."""
     differing, units = scores.differing(first, second), "groups of rows" if scores.is_grouped else "rows"
     if not differing:
-        return f"{first_run.label} and {second_run.label} are equal on all {scores.units:,} {units}"
+        return f"{first_run.label} and {second_run.label} are equally right or wrong on all {scores.units:,} {units}"
     if differing < MIN_DIFFERING:
         counts = f"{differing} of {scores.units:,} {units} differ"
         return f"too few to tell {first_run.label} and {second_run.label} apart: {counts}"
@@ -147,6 +184,8 @@ def _check_metric(task: Task, run: Run, metric: str) -> None:
 
 def rescored(run: Run, metric: str) -> float:
     """Return a metric of a run's own rows, even if the run did not report it."""
-    task = run.task(metric)
-    _check_metric(task, run, metric)
-    return task.metrics_from_predictions(run.rows, run.label_names)[metric]
+    rows_metric = metric_of_rows(run, metric)
+    task = run.task(rows_metric.name)
+    _check_metric(task, run, rows_metric.name)
+    values = [run.score_rows(task, rows_of(run, name))[rows_metric.name] for name in rows_metric.sets]
+    return values[0] if rows_metric.summary is None else float(rows_metric.summary(values))

@@ -58,4 +58,4 @@ def _differences(axes: Any, verdict: Verdict) -> None:
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.invert_yaxis()
     unit = verdict.comparisons[0].unit
-    axes.set(title=f"difference of {literal(unit.metric)}", xlabel=f"{unit.name}, with 95 % intervals")
+    axes.set(title=f"difference of {literal(unit.metric)}", xlabel=f"{unit.name}, with 95% intervals")

@@ -13,17 +13,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist
 from hydratune.config.instantiate import build
+from hydratune.data.eval_sets import sets_of
 from hydratune.tasks.base import Task
 from hydratune.tasks.metrics.metric import LOSS, Metric
-from hydratune.tracking.client import check_artifact_host
+from hydratune.tasks.probabilities import has_valid_probabilities
+from hydratune.tracking.client import artifact_repository, local_folder
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.journal import DIRECTORY
-from hydratune.tracking.runs_view import DIRECTION, LOG10, OBJECTIVE
+from hydratune.tracking.runs_view import DIRECTION, LOG10, OBJECTIVE, PARENT
 from hydratune.utils.errors import ConfigError, Problem, one_line
-from hydratune.utils.files import CONFIG, LABELS, MODEL, PREDICTIONS, PathEscapeError
+from hydratune.utils.files import (
+    CONFIG,
+    EVALUATION_PREDICTIONS,
+    EVALUATIONS,
+    LABELS,
+    MODEL,
+    PREDICTIONS,
+    SET,
+    PathEscapeError,
+    check_links,
+    resolve_inside,
+)
+from hydratune.utils.yaml_files import parse_plain_config
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FINISHED = "FINISHED"
+EVAL_ON = "eval_on_"  # prefix of the metrics of `hydratune evaluate`, before the name of the evaluation
 PLACES = ("test", "best", "eval")  # where a metric was measured, most informative first
 
 
@@ -48,12 +64,15 @@ class Run:
         record: MLflow's record of the run.
         client: Client of the store that the run is in.
         directory: Run directory; None if it is unknown or not on this machine.
+        evaluation: Name of an evaluation by `hydratune evaluate` that takes the place of the test split; empty for the
+            run's own test split.
     """
 
     label: str
     record: MlflowRun
     client: MlflowClient
     directory: Path | None = None
+    evaluation: str = ""
 
     @property
     def id(self) -> str:
@@ -78,7 +97,12 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """Last value of each metric, e.g. of `test/accuracy`."""
-        return dict(self.record.data.metrics)
+        metrics = dict(self.record.data.metrics)
+        if not self.evaluation:
+            return metrics
+        prefix = f"{EVAL_ON}{self.evaluation}/"
+        own = {name: value for name, value in metrics.items() if not name.startswith("test/")}
+        return own | {f"test/{key.removeprefix(prefix)}": v for key, v in metrics.items() if key.startswith(prefix)}
 
     @property
     def seed(self) -> str:
@@ -89,6 +113,13 @@ class Run:
     def eval_precision(self) -> str:
         """Precision that metrics were computed in; empty if not recorded."""
         return self.params.get("eval_precision") or self.params.get("precision", "")
+
+    @property
+    def sweep(self) -> Path | None:
+        """Directory of the sweep that the run is a trial of, one level above or two with several seeds; else None."""
+        parent = self.record.data.tags.get(PARENT)
+        folders = [*self.directory.absolute().parents[:2]] if self.directory and parent else []
+        return next((folder for folder in folders if (pointer(folder) or {}).get("run_id") == parent), None)
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
@@ -114,28 +145,42 @@ class Run:
 
     @property
     def test_digest(self) -> str:
-        """Hash of the test rows' content; empty if not recorded."""
-        return self.digests.get("test", "")
+        """Hash of the test rows' content, or hashes of all test sets; empty if not recorded."""
+        if self.evaluation:
+            summary = self._parsed(f"{EVALUATIONS}/{self.evaluation}.json", json.loads, dict) or {}
+            return str(summary.get("digest", ""))
+        sets = sets_of(self.digests, "test").items()
+        return " ".join(f"{name}:{self.digests[split]}" if name else self.digests[split] for name, split in sets)
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the run had a test split."""
+        return bool(self.test_digest) or any(name.startswith("test/") for name in self.metrics)
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """Resolved config; empty if the run did not write one."""
-        import yaml
-
-        return self._parsed(CONFIG, yaml.safe_load, dict) or {}
+        return self._parsed(CONFIG, parse_plain_config, dict) or {}
 
     @property
     def metric(self) -> str:
         """Metric of the run's objective; empty if unknown."""
-        return str(self.config.get("objective", "")).removeprefix("eval_")
+        objective = self.config.get("objective")
+        return objective.removeprefix("eval_") if isinstance(objective, str) else ""
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Decoded test rows; empty if the run has none."""
-        rows = self._parsed(PREDICTIONS, lambda text: [json.loads(line) for line in text.splitlines()], list) or []
-        if not all(isinstance(row, dict) for row in rows):
+        path = f"{EVALUATIONS}/{self.evaluation}{EVALUATION_PREDICTIONS}" if self.evaluation else PREDICTIONS
+        rows = self._parsed(path, lambda text: [json.loads(line) for line in text.splitlines()], list) or []
+        if not all(isinstance(row, dict) and has_valid_probabilities(row) for row in rows):
             raise self._malformed(PREDICTIONS)
         return rows
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of the test sets that the rows are from; empty for a single set."""
+        return [*dict.fromkeys(str(row[SET]) for row in self.rows if SET in row)]
 
     @cached_property
     def label_names(self) -> list[str]:
@@ -158,7 +203,7 @@ class Run:
         Raises:
             NotComparableError: If the task or its metric cannot be built on this machine.
         """
-        node = dict(self.config.get("task") or {})
+        node = self._mapping("task", self.config.get("task"))
         path = str(node.pop("_target_", ""))
         if allowlist.check_target(path, "task._target_"):
             raise NotComparableError(f"{self.label} has no {CONFIG} with a task of allowed code")
@@ -166,21 +211,40 @@ class Run:
             task_class = allowlist.load(path, "task._target_")
             if not isinstance(task_class, type) or not issubclass(task_class, Task):
                 raise NotComparableError(f"{self.label} has the task {path}, which is not a task class")
-            extra_metrics = dict(node.pop("extra_metrics", None) or {})
+            extra_metrics = self._mapping("task.extra_metrics", node.pop("extra_metrics", None))
             if metric not in extra_metrics:
                 return task_class(**{**node, "metrics": [metric]})
             return task_class(
                 **{**node, "metrics": [], "extra_metrics": {metric: self._extra_metric(metric, extra_metrics[metric])}}
             )
-        except (ConfigError, ImportError, TypeError) as error:
+        except (ConfigError, ImportError, OmegaConfBaseException, TypeError, ValueError) as error:
             raise NotComparableError(f"the task of {self.label} cannot be built here: {one_line(error)}") from error
+
+    def _mapping(self, key: str, value: Any) -> dict[str, Any]:
+        """Return a node of the config; empty for null."""
+        if value is not None and not isinstance(value, dict):
+            raise NotComparableError(f"{self.label} has {key} in its {CONFIG}, which is not a mapping")
+        return dict(value or {})
 
     def _extra_metric(self, name: str, node: Any) -> Metric:
         """Build a metric of `task.extra_metrics`; raise NotComparableError if the config has another object there."""
-        metric = build(OmegaConf.create({name: node})[name]) if isinstance(node, dict) else None
-        if not isinstance(metric, Metric):
+        key = f"task.extra_metrics.{name}._target_"
+        metric_class = allowlist.load(node.get("_target_"), key) if isinstance(node, dict) else None
+        if not isinstance(metric_class, type) or not issubclass(metric_class, Metric):
             raise NotComparableError(f"{self.label} has {name} in task.extra_metrics, which is not a metric")
+        metric: Metric = build(OmegaConf.create({name: node})[name])
         return metric
+
+    def score_rows(self, task: Task, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+        """Return the metrics of some of the test rows.
+
+        Raises:
+            ConfigError: A row lacks a key or has another value than the task writes.
+        """
+        try:
+            return task.metrics_from_predictions(rows, self.label_names)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise self._malformed(PREDICTIONS) from error
 
     def definition(self, metric: str) -> Metric | None:
         """Return direction and range of a metric; None if neither the task nor the recorded objective defines them.
@@ -226,17 +290,19 @@ class Run:
         """Return the text of a file in the run directory, or else in the artifacts; None if neither has it."""
         if self.directory and (self.directory / path).is_file():
             return (self.directory / path).read_text(encoding="utf-8")
-        folder = path.rpartition("/")[0]
+        uri, location = self.client.tracking_uri, self.record.info.artifact_uri
         try:
-            check_artifact_host(self.record.info.artifact_uri)
+            artifacts = artifact_repository(uri, location)
+            if folder := local_folder(location):
+                resolve_inside(folder, path)
         except PathEscapeError as error:
             log.warning("%s: skipped %s among its artifacts: %s", self.label, path, error)
             return None
-        if path not in {file.path for file in self.client.list_artifacts(self.id, folder or None)}:
+        if path not in {file.path for file in artifacts.list_artifacts(path.rpartition("/")[0] or None)}:
             return None
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         with tempfile.TemporaryDirectory() as directory:
-            return Path(self.client.download_artifacts(self.id, path, directory)).read_text(encoding="utf-8")
+            return Path(artifacts.download_artifacts(path, directory)).read_text(encoding="utf-8")
 
 
 def _num_rows(profile: str | None) -> int:
@@ -256,6 +322,8 @@ def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None)
     recorded_directory = record.data.tags.get(DIRECTORY)
     if folder is None and recorded_directory and (pointer(Path(recorded_directory)) or {}).get("run_id") == run_id:
         folder = Path(recorded_directory)
+    if folder is not None:
+        check_links(folder)
     return Run(label, record, client, folder)
 
 

@@ -27,7 +27,16 @@ def compare_groups(groups: Sequence[Group], unit: Unit) -> tuple[list[Comparison
             difference = Interval(second.interval.value - first.interval.value)
             refusal = f"{TOO_FEW_SEEDS} {first.name} and {second.name} apart ({counts}, at least {MIN_SEEDS} each)"
             comparisons.append(
-                Comparison(first.name, second.name, unit, first.place, "no test", scope, difference, refusal=refusal)
+                Comparison(
+                    first.name,
+                    second.name,
+                    unit,
+                    first.place,
+                    "no significance test",
+                    scope,
+                    difference,
+                    refusal=refusal,
+                )
             )
             continue
         test_result = seeds_test(first.values, second.values, len(testable))

@@ -13,7 +13,8 @@ SEED = 0
 MIN_DIFFERING = 10  # number of units that must differ for a verdict
 _AT_ONCE = 2_000_000  # maximum size of a batch of resamples, in numbers, which limits memory
 _BLOCKS = 100  # number of jackknife blocks for metrics where each value takes a pass over all rows
-_SAID = ("prediction", "predictions")  # keys of a decoded row with predictions, not true labels or probabilities
+_PREDICTIONS = ("prediction", "predictions")  # keys of a decoded row with predictions, not true labels
+_PROBABILITIES = ("probability", "probabilities")  # and those with probabilities, which only some metrics depend on
 
 
 class RowScores:
@@ -28,6 +29,7 @@ class RowScores:
         runs: Decoded rows of each run, in the same order.
         names: Names of the labels, in the order of their ids.
         groups: Group of each row; None if rows are independent.
+        seed: Seed of the resamples; different test sets need different ones.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class RowScores:
         runs: Sequence[Sequence[Mapping[str, Any]]],
         names: Sequence[str],
         groups: Sequence[Any] | None = None,
+        seed: int = SEED,
     ) -> None:
         import numpy as np
 
+        self._seed = seed
         self._rows = len(runs[0])
         rows_by_unit: dict[Any, list[int]] = {}
         for row in range(self._rows):
@@ -47,7 +51,9 @@ class RowScores:
         self._members = [np.array(rows) for rows in rows_by_unit.values()]
         self.units = len(self._members)
         self._parts = _parts(task, metric, runs, names)
-        self._said = [[[row.get(key) for key in _SAID] for row in rows] for rows in runs]
+        definition = task.metric(metric)
+        keys = (*_PREDICTIONS, *(_PROBABILITIES if definition and definition.needs_confidences else ()))
+        self._said = [[[row.get(key) for key in keys] for row in rows] for rows in runs]
         if self._parts is None:
             pooled_rows = [row for rows in runs for row in rows]
             self._score: Callable[[Any], float] = task.bootstrap_metric(metric, pooled_rows, names)
@@ -95,7 +101,7 @@ class RowScores:
         """
         import numpy as np
 
-        random = np.random.default_rng(SEED)
+        random = np.random.default_rng(self._seed)
         sizes = _batches(RESAMPLES, self.units)
         return np.concatenate([self.drawn(random.integers(self.units, size=(n, self.units))) for n in sizes], axis=1)
 
@@ -110,20 +116,19 @@ class RowScores:
         return np.concatenate(scores, axis=1)
 
     def exchanged(self, first: int, second: int) -> Any:
-        """Return differences of two runs, second minus first, of shape (RESAMPLES,).
+        """Return the metric of two runs, of shape (2, RESAMPLES), after exchanges of their predictions.
 
         Each resample exchanges the predictions of each unit between the runs with probability 1/2. If the runs do not
-        differ, the result has the distribution of the observed difference.
+        differ, their differences have the distribution of the observed difference.
         """
         import numpy as np
 
-        random = np.random.default_rng(SEED)
-        differences = []
+        random = np.random.default_rng(self._seed)
+        scores = []
         for n in _batches(RESAMPLES, self.units):
             swap = random.integers(2, size=(n, self.units), dtype=bool)
-            first_scores, second_scores = self._mixed(first, second, swap), self._mixed(first, second, ~swap)
-            differences.append(second_scores - first_scores)
-        return np.concatenate(differences)
+            scores.append([self._mixed(first, second, swap), self._mixed(first, second, ~swap)])
+        return np.concatenate(scores, axis=1)
 
     def differing(self, first: int, second: int) -> int:
         """Return the number of units that two runs score differently, or predict differently if units have no score."""
@@ -174,7 +179,57 @@ class RowScores:
         return np.array(scores)
 
 
-def paired_test(scores: RowScores, first: int, second: int) -> tuple[str, Interval]:
+class SummaryScores:
+    """Mean, minimum, or maximum of a metric over test sets, with the interface of `RowScores`.
+
+    Units are drawn and exchanged within their set, so each resample has as many rows of a set as the set has.
+
+    Args:
+        sets: Scores of each set, with different seeds.
+        summary: Function of NumPy that reduces an axis, e.g. `numpy.mean`.
+    """
+
+    def __init__(self, sets: Sequence[RowScores], summary: Callable[..., Any]) -> None:
+        self._sets, self._summary = sets, summary
+        self.units = sum(scores.units for scores in sets)
+        self.is_grouped = any(scores.is_grouped for scores in sets)
+
+    def observed(self) -> Any:
+        """Return the summary of all rows, of shape (runs,)."""
+        return self._summary([scores.observed() for scores in self._sets], axis=0)
+
+    def resampled(self) -> Any:
+        """Return the summary over units drawn with replacement from each set, of shape (runs, RESAMPLES)."""
+        return self._summary([scores.resampled() for scores in self._sets], axis=0)
+
+    def jackknife(self) -> Any:
+        """Return the summary without each unit or block of units of each set in turn, of shape (runs, blocks)."""
+        import numpy as np
+
+        observed = [scores.observed()[:, None] for scores in self._sets]
+        without = []
+        for number, scores in enumerate(self._sets):
+            changed = scores.jackknife()
+            others = [np.broadcast_to(values, changed.shape) for i, values in enumerate(observed) if i != number]
+            without.append(self._summary([changed, *others], axis=0))
+        return np.concatenate(without, axis=1)
+
+    def exchanged(self, first: int, second: int) -> Any:
+        """Return the summary of two runs, of shape (2, RESAMPLES), after exchanges of their predictions."""
+        return self._summary([scores.exchanged(first, second) for scores in self._sets], axis=0)
+
+    def differing(self, first: int, second: int) -> int:
+        """Return the number of units that two runs score or predict differently."""
+        return sum(scores.differing(first, second) for scores in self._sets)
+
+    def right_or_wrong(self, first: int, second: int) -> None:
+        """Return None, since rows of a small set count more than those of a large one."""
+
+
+Scores = RowScores | SummaryScores
+
+
+def paired_test(scores: Scores, first: int, second: int) -> tuple[str, Interval]:
     """Return the name of the test, and the difference of two runs, second minus first, with interval and p-value.
 
     For rows that are right or wrong, use the exact McNemar test and Tango's score interval. For other metrics, use a
@@ -187,13 +242,13 @@ def paired_test(scores: RowScores, first: int, second: int) -> tuple[str, Interv
     before, after = scores.observed()[[first, second]]
     value = float(after - before)
     if not scores.differing(first, second):
-        return "no test", Interval(value)
+        return "no significance test", Interval(value)
     if counts := scores.right_or_wrong(first, second):
         gained, lost, right_score = counts
         limits = score_interval(gained, lost, scores.units)
         interval = Interval(value, right_score * limits[0], right_score * limits[1], mcnemar(gained, lost))
         return "exact McNemar test, score interval", interval
-    exchanged = np.abs(scores.exchanged(first, second))
+    exchanged = np.abs(np.subtract(*scores.exchanged(first, second)))
     # Counting the observed difference as one permutation keeps the test valid (Phipson and Smyth, SAGMB 9, 2010).
     # The tolerance counts permutations that equal the observed difference up to rounding errors.
     p = float((1 + (exchanged >= abs(value) - 1e-12).sum()) / (1 + RESAMPLES))
@@ -267,7 +322,7 @@ def bca_interval(value: float, resampled: Any, without: Any) -> tuple[float | No
     return float(low), float(high)
 
 
-def against_best(scores: RowScores, best: int) -> list[Interval]:
+def against_best(scores: Scores, best: int) -> list[Interval]:
     """Return the difference of each run to the best one, best minus run, adjusted for all pairs of runs.
 
     Method: single-step max-T (Westfall and Young, Resampling-Based Multiple Testing, 1993; Romano and Wolf, JASA 100,

@@ -15,13 +15,15 @@ from hydratune.evaluation.compare.verdict import Verdict, differing
 from hydratune.training.results import BOOKKEEPING
 from hydratune.utils.console import plain_console
 from hydratune.utils.escaping import escape_formula
+from hydratune.utils.fitted_table import Column, FittedTable
+from hydratune.utils.formats import number_text, short_names
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
+_SPLITS = {"test": "test", "best": "validation", "eval": "last validation"}  # where a metric was measured
 _MOST_COLUMNS = 5  # maximum number of runs to show as columns; more runs are shown as rows
-_BORDER = 3  # characters of the border around a cell
 
 
 def shown_metrics(runs: Sequence[Run]) -> list[str]:
@@ -36,6 +38,16 @@ def shown_metrics(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def metric_label(name: str) -> str:
+    """Return a metric of MLflow as a table shows it.
+
+    >>> metric_label("best/accuracy")
+    'validation accuracy'
+    """
+    place, _, metric = name.partition("/")
+    return f"{_SPLITS[place]} {metric}"
+
+
 def shared_metrics(runs: Sequence[Run]) -> list[str]:
     """Return the metrics that at least two runs have."""
     return [name for name in shown_metrics(runs) if sum(name in run.metrics for run in runs) > 1]
@@ -48,56 +60,41 @@ def table(runs: Sequence[Run], verdict: Verdict) -> None:
     for run in runs:
         console.print(f"{run.label}  {run.id[:12]}  {run.status:<{width}}  {run.name}")
     make_table = _runs_in_columns if len(runs) <= _MOST_COLUMNS else _runs_in_rows
-    grid, omitted = make_table(runs, verdict, console.width)
-    console.print(grid, soft_wrap=False)
-    if omitted:
-        console.print(f"{len(omitted)} more columns do not fit: {', '.join(omitted)}; --csv has all of them")
+    console.print(make_table(runs, verdict), soft_wrap=False)
     for sentence in verdict.sentences():
         console.print(sentence)
 
 
-def _runs_in_columns(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Table, list[str]]:  # noqa: ARG001
+def _runs_in_columns(runs: Sequence[Run], verdict: Verdict) -> Table:  # noqa: ARG001
     """Return a table with a row for each param that differs and each metric."""
     from rich.table import Table
 
     grid = Table("", *(run.label for run in runs))
-    for name in differing(runs):
-        grid.add_row(name, *(run.params.get(name, "-") for run in runs))
+    for name, short_name in short_names(differing(runs)).items():
+        grid.add_row(short_name, *(run.params.get(name, "-") for run in runs))
     grid.add_section()
     for name in shown_metrics(runs):
-        grid.add_row(name, *(_number(run.metrics.get(name)) for run in runs))
-    return grid, []
+        grid.add_row(metric_label(name), *(number_text(run.metrics.get(name)) or "-" for run in runs))
+    return grid
 
 
-def _runs_in_rows(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Table, list[str]]:
-    """Return a table with a row for each run, and the names of columns that do not fit into the terminal.
+def _runs_in_rows(runs: Sequence[Run], verdict: Verdict) -> FittedTable:
+    """Return a table with a row for each run.
 
-    The metric that the verdict is about comes first, then the params that differ, then the other metrics.
+    The metric that the verdict is about is the most important, then the params that differ, then the other metrics.
     """
-    from rich.table import Table
-
-    metrics = {name: [_number(run.metrics.get(name)) for run in runs] for name in shown_metrics(runs)}
-    params = {name: [run.params.get(name, "-") for run in runs] for name in differing(runs)}
-    verdict_metrics = {name: cells for name, cells in metrics.items() if name.partition("/")[2] == verdict.metric}
-    grid, columns, omitted = Table(""), [[run.label for run in runs]], list[str]()
-    remaining_width = width - max(len(run.label) for run in runs) - _BORDER
-    for name, cells in {**verdict_metrics, **params, **metrics}.items():
-        column_width = max(map(len, (name, *cells))) + _BORDER
-        if column_width > remaining_width:
-            omitted.append(name)
-            continue
-        remaining_width -= column_width
-        grid.add_column(name, no_wrap=True)
-        columns.append(cells)
-    for row in zip(*columns, strict=True):
-        grid.add_row(*row)
-    return grid, omitted
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.4g}"
+    names = shown_metrics(runs)
+    main = [name for name in names if name.partition("/")[2] == verdict.metric]
+    columns = [Column("", [run.label for run in runs], 0)]
+    for name in [*main, *(name for name in names if name not in main)]:
+        cells = [number_text(run.metrics.get(name)) or "-" for run in runs]
+        columns.append(Column(metric_label(name), cells, 1 if name in main else 3, is_number=True))
+    params = [
+        Column(short_name, [run.params.get(name, "-") for run in runs], 2)
+        for name, short_name in short_names(differing(runs)).items()
+    ]
+    count = 1 + len(main)
+    return FittedTable([*columns[:count], *params, *columns[count:]], complete="see --csv")
 
 
 def as_json(runs: Sequence[Run], verdict: Verdict) -> None:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from hydratune.evaluation.compare.paired import check_pair, compare_pair, compare_with_best, different_rows, rescored
+from hydratune.evaluation.compare.paired import (
+    check_pair,
+    compare_pair,
+    compare_with_best,
+    different_rows,
+    rescored,
+    untested,
+)
 from hydratune.evaluation.compare.runs import FINISHED, NotComparableError, Run, measured
 from hydratune.evaluation.compare.seeds import compare_groups
+from hydratune.evaluation.compare.sets import metric_of_rows
 from hydratune.evaluation.compare.wording import Comparison, Group, Unit
 from hydratune.tasks.metrics.metric import LOSS, Metric
 from hydratune.utils.errors import ConfigError, Problem, similar
+from hydratune.utils.formats import settings_text
 from hydratune.utils.stats import PROPORTIONS, Scale, mean_interval
 
 SEED = "seed"  # the only param in which the runs of a group differ
@@ -66,13 +75,13 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
     verdict.remarks += [f"{run.label} is {run.status} and was not tested" for run in runs if run not in finished]
     if not _check_precisions(finished, verdict):
         return verdict
-    configurations = _alike(finished)
-    groups = [group for group in configurations if len(group) > 1]
+    alike = configurations(finished)
+    groups = [group for group in alike if len(group) > 1]
     if len(groups) > 1:
-        verdict.remarks += _repeats(finished, configurations)
-        _judge_groups(groups, configurations, verdict)
-    elif len(groups) == len(configurations) == 1 and len(finished) > 2:
-        verdict.remarks += _repeats(finished, configurations)
+        verdict.remarks += _repeats(finished, alike)
+        _judge_groups(groups, alike, verdict)
+    elif len(groups) == len(alike) == 1 and len(finished) > 2:
+        verdict.remarks += _repeats(finished, alike)
         _describe_groups(groups, finished, verdict)
         verdict.remarks.append("the runs differ in their seed alone: there is no other configuration to compare with")
     elif len(finished) == 2:
@@ -106,7 +115,10 @@ def _known(run: Run, metric: str) -> Iterator[str]:
     """Yield the metrics that a run recorded, and those that its predictions can be scored with."""
     yield from (key.partition("/")[2] for key in run.metrics if not key.startswith("train/"))
     try:
-        yield from run.task(metric).row_metrics(run.label_names)
+        row_metrics = run.task(metric).row_metrics(run.label_names)
+        yield from row_metrics
+        if metric_of_rows(run, metric).name in row_metrics:
+            yield metric
     except NotComparableError:
         return
 
@@ -135,14 +147,15 @@ def _judge_pair(first: Run, second: Run, verdict: Verdict) -> None:
     try:
         verdict.comparisons.append(compare_pair(first, second, _unit(verdict)))
     except NotComparableError as error:
-        verdict.remarks.append(str(error))
+        verdict.remarks.append(f"inconclusive: {error}")
 
 
 def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
     """Compare each run with the best one, if both were tested on the same rows."""
     values = {run.label: value for run in runs if (value := _on_test(run, verdict.metric)) is not None}
     if len(values) < 2:
-        verdict.remarks.append(f"fewer than two runs have {verdict.metric} on a test set: none was tested")
+        reason = untested(next(run for run in runs if run.label not in values))
+        verdict.remarks.append(f"inconclusive: fewer than two runs have {verdict.metric} on a test set; {reason}")
         return
     select = max if verdict.definition.higher_is_better else min
     best_label = select(values, key=lambda label: values[label])
@@ -162,7 +175,7 @@ def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
     elif len(comparable) > 2:
         verdict.comparisons += compare_with_best(comparable, best, _unit(verdict))
         verdict.remarks.append(
-            f"{best.label} was chosen by the same rows, so intervals and p-values are adjusted for all pairs of runs"
+            f"{best.label} was selected on these test rows, so the comparisons are adjusted for all pairs of runs"
         )
 
 
@@ -184,7 +197,7 @@ def _unit(verdict: Verdict) -> Unit:
 # --- groups of seeds -------------------------------------------------------------------------------------
 
 
-def _alike(runs: Sequence[Run]) -> list[list[Run]]:
+def configurations(runs: Sequence[Run]) -> list[list[Run]]:
     """Group runs that differ only in their seed, with the newest run of each seed.
 
     Params hold the resolved values of everything that determines a training, and digests identify its rows.
@@ -224,7 +237,7 @@ def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: 
 def _called(group: Sequence[Run], param_names: Sequence[str]) -> str:
     """Return the name of a group: its values of differing params, and the letters of its runs."""
     letters = ", ".join(run.label for run in group)
-    settings = " ".join(f"{name}={group[0].params.get(name, 'unset')}" for name in param_names)
+    settings = settings_text({name: group[0].params.get(name, "unset") for name in param_names})
     return f"{settings} ({letters})" if 0 < len(settings) <= _NAME_LENGTH else letters
 
 

@@ -84,24 +84,24 @@ class Comparison:
         return self.second if (interval.value > 0) == self.unit.higher_is_better else self.first
 
     def sentence(self) -> str:
-        """Return the finding, its numbers, and its scope as a sentence."""
+        """Return the finding, its numbers, and its scope as a sentence; `inconclusive` if neither side is better."""
         value, low, high = self.interval.value, self.interval.low, self.interval.high
         details = f"({self.place} {self.unit.metric}, {self.method}{self._chance()}; {self.scope})"
         if self.better is not None and low is not None and high is not None:
             worse = self.first if self.better == self.second else self.second
             amounts = self.unit.amounts(abs(value), *sorted((abs(low), abs(high))))
-            advantage = f"by {amounts[0]} {self.unit.name}, 95 % interval {amounts[1]} to {amounts[2]}"
+            advantage = f"by {amounts[0]} {self.unit.name}, 95% interval {amounts[1]} to {amounts[2]}"
             return f"{self.better} is better than {worse} {advantage} {details}"
-        finding = self.refusal or f"no evidence of a difference between {self.first} and {self.second}"
+        finding = f"inconclusive: {self.refusal or f'either {self.first} or {self.second} may be better'}"
         if low is None or high is None or self.refusal:
             (amount,) = self.unit.amounts(value)
-            return f"{finding}: {self.second} minus {self.first} is {amount} {self.unit.name} {details}"
+            return f"{finding}; {self.second} minus {self.first} is {amount} {self.unit.name} {details}"
         amounts = self.unit.amounts(value, low, high)
         difference = f"{self.second} minus {self.first} is {amounts[0]} {self.unit.name}"
-        return f"{finding}: {difference}, 95 % interval {amounts[1]} to {amounts[2]} {details}"
+        return f"{finding}; {difference}, 95% interval {amounts[1]} to {amounts[2]} {details}"
 
     def _chance(self) -> str:
-        if self.interval.p is None:
+        if self.interval.p is None or self.refusal:  # a p-value would look like the verdict that is refused
             return ""
         text = f"p {self.interval.p:.2g}" if self.interval.p >= 0.0001 else "p below 0.0001"
         return f", {text}" + (f", interval and p adjusted for {self.tests} tests" if self.tests > 1 else "")
@@ -132,7 +132,7 @@ class Group:
         if low is not None and high is not None:
             equal = len({*self.values.values()}) == 1
             basis = f"{count} equal seeds, sampling error of the rows" if equal else f"mean of {count} seeds, t"
-            return f"{prefix} {mean:.4g}, 95 % interval {low:.4g} to {high:.4g} ({basis})"
+            return f"{prefix} {mean:.4g}, 95% interval {low:.4g} to {high:.4g} ({basis})"
         if count < MIN_SEEDS:
             lowest, highest = min(self.values.values()), max(self.values.values())
             return f"{prefix} {lowest:.4g} to {highest:.4g} (range of {count} seeds, {TOO_FEW_SEEDS})"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.sweep.report.tables import short_name
-from hydratune.sweep.space import short
+from hydratune.sweep.report.importances import MIN_TRIALS, draw_importances
 from hydratune.utils.errors import one_line
 from hydratune.utils.files import atomic_write
+from hydratune.utils.formats import metric_name
 from hydratune.utils.plotting import literal, literal_html, no_warnings
+from hydratune.utils.report_page import figure
 
 if TYPE_CHECKING:
     import optuna
@@ -24,8 +26,14 @@ log = logging.getLogger(__name__)
 
 _FRONTS = (2, 3)  # numbers of objectives for which optuna draws a Pareto front
 _NAMED = 5  # best trials whose curves have a color and a name
+_TOO_FEW = f"it needs at least {MIN_TRIALS} completed trials"
+_TRIAL = re.compile(r"^Trial(\d+)$")
 _GREY, _PALE = "#999999", "#c6d3e1"
-_SCALE = "viridis"  # optuna's own color scale ends in white, which hides the worst trial on a white page
+_FAINT = "rgba(138, 144, 153, 0.35)"  # pale on white and on dark pages
+# From the worst to the best value, visible on white and on dark pages.
+PAGE_SCALE = [[0, "#e4573d"], [0.5, "#d98b06"], [1, "#4269d0"]]
+# The scale of image files; optuna's own one ends in white, which hides the worst trial on a white page.
+_SCALE = "viridis"
 
 
 @dataclass(frozen=True)
@@ -37,20 +45,24 @@ class Plot:
         title: Title above the plot.
         draw: Draws it by `optuna.visualization` or `optuna.visualization.matplotlib`, which have the same functions.
         missing: Reason why it cannot be drawn; empty if it can.
+        has_image: Whether it is also an image file.
+        has_line: Whether it has a line of the page to itself.
     """
 
     name: str
     title: str
     draw: Callable[[Any], Any]
     missing: str = ""
+    has_image: bool = True
+    has_line: bool = False
 
-    def html(self, script: bool) -> str:
-        """Return the plot as HTML, with the code of plotly if `script` is set; exceptions of optuna propagate."""
+    def html(self) -> str:
+        """Return the plot as HTML; exceptions of optuna propagate."""
         import optuna
 
         with no_warnings():
-            figure = self.draw(optuna.visualization)
-        return figure.to_html(full_html=False, include_plotlyjs=script)
+            drawing = _worded(self.draw(optuna.visualization))
+        return figure(self.title, drawing, height=380, widest=1600 if self.has_line else None)
 
     def png(self, path: Path) -> bool:
         """Draw the plot into a file, and return whether that succeeded."""
@@ -73,38 +85,45 @@ class Plot:
         return True
 
 
+def _worded(drawing: Any) -> Any:
+    """Replace optuna's words in a plotly figure by those of the tables."""
+    drawing.for_each_trace(
+        lambda trace: trace.update(name=_TRIAL.sub(r"trial \1", trace.name or "").replace("Best Value", "best so far"))
+    )
+    drawing.for_each_xaxis(lambda axis: axis.update(title_text="trial") if axis.title.text == "Trial" else None)
+    return drawing
+
+
 def make_plots(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Plot]:
     """Return the plots of a study, in order, given all its trials."""
-    copies = _Copies(plan, trials)
+    copies = Copies(plan, trials)
     has_several = len(plan.objectives) > 1
     drawings = [_front(plan, copies)] if has_several else []
     for i, name in enumerate(plan.objectives):
-        drawings += _of_objective(copies, short_name(name), i if has_several else None)
+        drawings += _of_objective(copies, metric_name(name), i if has_several else None)
     return [*drawings, _curves(plan, copies)]
 
 
-class _Copies:
+class Copies:
     """Copies of a study in memory, in which values are escaped as each library requires."""
 
     def __init__(self, plan: Plan, trials: Sequence[FrozenTrial]) -> None:
-        self.plain = _renamed(plan, trials, str)
-        self._formulas = _renamed(plan, trials, literal)
-        self._tooltips = _renamed(plan, trials, literal_html)
+        self.plain = renamed_copy(plan, trials, literal_html)
+        self._formulas = renamed_copy(plan, trials, literal)
         self._ended = [_with_last_value(trial) for trial in trials] if len(plan.objectives) == 1 else trials
-        self._plain_ended = _renamed(plan, self._ended, str)
-        self._formulas_ended = _renamed(plan, self._ended, literal)
+        self._plain_ended = renamed_copy(plan, self._ended, literal_html)
+        self._formulas_ended = renamed_copy(plan, self._ended, literal)
 
-    def of(self, module: Any, tooltips: bool = False, ended: bool = False) -> optuna.Study:
+    def of(self, module: Any, ended: bool = False) -> optuna.Study:
         """Return the copy for a plotting library.
 
         Args:
             module: `optuna.visualization`, or its matplotlib counterpart.
-            tooltips: Whether plotly shows the values in tooltips, the only place where it reads tags.
             ended: Whether pruned trials count as complete, with their last value.
         """
         if module.__name__.endswith("matplotlib"):
             return self._formulas_ended if ended else self._formulas
-        return self._plain_ended if ended else self._tooltips if tooltips else self.plain
+        return self._plain_ended if ended else self.plain
 
     def has_pruned(self, number: int | None) -> bool:
         """Return whether a plot of one objective has pruned trials with a value."""
@@ -125,20 +144,13 @@ def _with_last_value(trial: FrozenTrial) -> FrozenTrial:
     )
 
 
-def _renamed(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], str]) -> optuna.Study:
-    """Copy a study; its parameters get the short names of the tables if these differ from one another."""
+def renamed_copy(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], str]) -> optuna.Study:
+    """Copy a study; its parameters get the short names of the tables."""
     import optuna
     from optuna.distributions import CategoricalDistribution
 
-    names = [parameter.name for parameter in plan.space.parameters]
-    shorts = [short(name) for name in names]
-    display_names = {
-        name: short_form if shorts.count(short_form) == 1 else name
-        for name, short_form in zip(names, shorts, strict=True)
-    }
-
     def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {display_names[name]: value for name, value in values.items()}
+        return {plan.short_names[name]: value for name, value in values.items()}
 
     def escaped(value: Any) -> Any:
         if isinstance(value, CategoricalDistribution):
@@ -159,23 +171,23 @@ def _renamed(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], 
     return study
 
 
-def _of_objective(copies: _Copies, name: str, number: int | None) -> Iterator[Plot]:
+def shared_parameters(trials: Sequence[FrozenTrial]) -> list[str]:
+    """Return the parameters that all trials have."""
+    return [key for key in (trials[0].params if trials else ()) if all(key in trial.params for trial in trials)]
+
+
+def _of_objective(copies: Copies, name: str, number: int | None) -> Iterator[Plot]:
     """Yield the plots of one objective; `number` is None if it is the only one."""
     completed = [trial for trial in copies.plain.trials if trial.state.name == "COMPLETE"]
     values = {trial.values[number or 0] for trial in completed}
-    shared = [
-        key for key in (completed[0].params if completed else ()) if all(key in trial.params for trial in completed)
-    ]
+    shared = shared_parameters(completed)
     target = None if number is None else lambda trial: trial.values[number]
     suffix = "" if number is None else f"_{name}"
     common: dict[str, Any] = {"target": target, "target_name": name}
-    too_few = "" if len(completed) > 1 else "it takes two trials that are done"
+    too_few = "" if len(completed) > 1 else "it needs at least two completed trials"
     no_key = "" if shared else "the trials have no parameter in common"
     alike = "" if len(values) > 1 else f"all trials have the same {name}"
-    alone = "" if len(shared) > 1 else "it takes two parameters that all trials have"
-
-    def titled(title: str, function: str, **more: Any) -> Callable[[Any], Any]:
-        return lambda module: _titled(getattr(module, function)(copies.of(module), **common, **more), title)
+    alone = "" if len(shared) > 1 else "it needs at least two parameters that all trials have"
 
     def coordinates(title: str) -> Callable[[Any], Any]:
         def draw(module: Any) -> Any:
@@ -188,43 +200,72 @@ def _of_objective(copies: _Copies, name: str, number: int | None) -> Iterator[Pl
 
     title = f"{name}: parallel coordinates" + " (pruned trials: last value)" * copies.has_pruned(number)
     yield Plot(f"parallel_coordinates{suffix}", title, coordinates(title), too_few or no_key)
-    title = f"{name}: what it depends on"
-    draw = titled(title, "plot_param_importances")
-    yield Plot(f"parameter_importances{suffix}", title, draw, too_few or alike or alone)
-    title = f"{name}: trial by trial"
-    draw = titled(title, "plot_optimization_history")
-    yield Plot(f"optimization_history{suffix}", title, draw, "" if completed else "no trial is done")
+    title, too_few = f"{name}: importance of the parameters", "" if len(completed) >= MIN_TRIALS else _TOO_FEW
+    yield Plot(
+        f"parameter_importances{suffix}",
+        title,
+        lambda module: _titled(draw_importances(module, copies.of(module), target), title),
+        too_few or alike or alone,
+    )
+    history_title = f"{name} of each trial" + " (gray: pruned, last value)" * copies.has_pruned(number)
+
+    def history(module: Any) -> Any:
+        drawing = module.plot_optimization_history(copies.of(module), **common)
+        return _titled(_with_pruned(drawing, copies.plain if number is None else None), history_title)
+
+    yield Plot(f"optimization_history{suffix}", history_title, history, "" if completed else "no trial is completed")
 
 
-def _front(plan: Plan, copies: _Copies) -> Plot:
-    names = [short_name(name) for name in plan.objectives]
+def _with_pruned(figure: Any, study: optuna.Study | None) -> Any:
+    """Add the last values of pruned trials in gray, and label whole numbers of trials only."""
+    trials = [t for t in study.trials if t.state.name == "PRUNED" and t.intermediate_values] if study else []
+    numbers = [trial.number for trial in trials]
+    values = [trial.intermediate_values[max(trial.intermediate_values)] for trial in trials]
+    if hasattr(figure, "update_layout"):
+        marker = {"color": _GREY, "symbol": "x"}
+        if trials:
+            figure.add_scatter(x=numbers, y=values, mode="markers", name="pruned", marker=marker)
+        count = max((max(trace.x, default=0) for trace in figure.data), default=0)
+        return figure.update_xaxes(dtick=max(1, count // 10))
+    if trials:
+        figure.scatter(numbers, values, color=_GREY, marker="x", label="pruned")
+        figure.legend()
+    figure.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def _front(plan: Plan, copies: Copies) -> Plot:
+    names = [metric_name(name) for name in plan.objectives]
     title = f"Pareto front of {' and '.join(names)}"
     has_completed = any(trial.state.name == "COMPLETE" for trial in copies.plain.trials)
     wrong_count = "" if len(names) in _FRONTS else f"there are {len(names)} objectives, and optuna draws two or three"
 
     def draw(module: Any) -> Any:
-        return _titled(module.plot_pareto_front(copies.of(module, tooltips=True), target_names=names), title)
+        return _titled(module.plot_pareto_front(copies.of(module), target_names=names), title)
 
-    return Plot("pareto_front", title, draw, wrong_count or ("" if has_completed else "no trial is done"))
+    return Plot("pareto_front", title, draw, wrong_count or ("" if has_completed else "no trial is completed"))
 
 
-def _curves(plan: Plan, copies: _Copies) -> Plot:
+def _curves(plan: Plan, copies: Copies) -> Plot:
     """Return the plot of the values that trials reported during training; curves of pruned trials are dotted."""
-    name = short_name(next(iter(plan.objectives)))
-    unit = "seed by seed" if plan.seeds else "evaluation by evaluation"
-    title = f"{name}: {unit} (dotted: pruned)"
+    name = metric_name(next(iter(plan.objectives)))
+    is_per_run = plan.is_replicated and plan.identity["sweep.pruner"] == "wilcoxon"
+    run_kind = "fold" if plan.folds else "seed"
+    unit = run_kind if is_per_run else "evaluation"
+    over_seeds = f"; the runs of all {run_kind}s in one curve" if plan.is_replicated and not is_per_run else ""
+    title = f"{name} after each {unit} (dotted: pruned){over_seeds}"
     trials = copies.plain.trials
     pruned = {f"Trial{trial.number}" for trial in trials if trial.state.name == "PRUNED"}
     completed = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.intermediate_values]
     is_max = next(iter(plan.objectives.values())) == "maximize"
     ranked = sorted(completed, key=lambda trial: trial.values[0], reverse=is_max)
     best = [f"Trial{trial.number}" for trial in ranked[:_NAMED]]
-    missing = "" if any(trial.intermediate_values for trial in trials) else "no trial has reported while it ran"
+    missing = "" if any(trial.intermediate_values for trial in trials) else "no trial reported a value during training"
 
     def draw(module: Any) -> Any:
         figure = _titled(module.plot_intermediate_values(copies.of(module)), title)
         _style_curves(figure, best, pruned)
-        _name_axes(figure, "seed" if plan.seeds else "evaluation", name)
+        _name_axes(figure, unit, name)
         return figure
 
     return Plot("learning_curves", title, draw, missing)
@@ -241,7 +282,9 @@ def _style_curves(figure: Any, best: Sequence[str], pruned: set[str]) -> None:
             if trace.name in pruned:
                 trace.update(line_dash="dot", line_color=_GREY, marker_symbol="x")
             elif trace.name not in best:
-                trace.update(line_color=_PALE)
+                trace.update(line_color=_FAINT)
+        longest = max((max(trace.x, default=0) for trace in figure.data), default=0)
+        figure.update_layout(showlegend=bool(best), xaxis_dtick=max(1, longest // 10))
         return
     if legend := figure.get_legend():
         legend.remove()
@@ -269,11 +312,12 @@ def _visible(figure: Any) -> Any:
     if hasattr(figure, "update_layout"):
         from plotly.colors import sample_colorscale
 
-        figure.update_traces(marker_colorscale=_SCALE, selector={"mode": "markers"})  # the color bar
+        figure.update_traces(marker_colorscale=PAGE_SCALE, selector={"mode": "markers"})  # the color bar
         is_reversed = any(bar.marker.reversescale for bar in figure.select_traces(selector={"mode": "markers"}))
         for line in figure.select_traces(selector={"mode": "lines"}):
             position = 1 - line.y[0] if is_reversed else line.y[0]  # of the objective's value, from 0 to 1
-            line.update(line_color=sample_colorscale(_SCALE, [position])[0], opacity=0.8)
+            line.update(line_color=sample_colorscale(PAGE_SCALE, [position])[0], opacity=0.8)
+        figure.for_each_annotation(lambda note: note.update(font_color=None))  # that of the page
         return figure
     for axes in figure.figure.axes:
         for lines in axes.collections:

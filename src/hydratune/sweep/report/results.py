@@ -13,6 +13,7 @@ from hydratune.config import allowlist
 from hydratune.sweep.plan import Plan, label
 from hydratune.sweep.study import ERROR, METRICS, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES, folder_of
 from hydratune.tasks.metrics.metric import LOSS
+from hydratune.utils.formats import metric_name, number_text, ties_text
 from hydratune.utils.stats import PROPORTIONS, Interval, Scale, mean_interval
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class TrialRow:
         point: Parameter -> label.
         state: One of STATES.
         values: Values of the objectives; empty unless the trial is done.
-        by_seed: Objective -> its value with each seed so far.
+        by_seed: Objective -> its value in each replicate so far, which has its own seed or fold.
         seconds: Training time so far.
         progress: Completed share of training, from 0 to 1.
         error: Last error, on one line.
@@ -87,10 +88,21 @@ def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[TrialRow]:
     return trial_rows
 
 
+def scores_text(plan: Plan, row: TrialRow) -> str:
+    """Return the values of the objectives of a trial as text; empty unless it is done."""
+    names = map(metric_name, plan.objectives)
+    return ", ".join(f"{name} {number_text(value)}" for name, value in zip(names, row.values, strict=False))
+
+
 def ranked(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the completed trials, best first by the first objective."""
     sign = -1 if next(iter(plan.objectives.values())) == "maximize" else 1
     return sorted((row for row in found if row.state == DONE), key=lambda row: (sign * row.values[0], row.number))
+
+
+def ties(plan: Plan, found: Sequence[TrialRow], best: TrialRow) -> str:
+    """Return how many other trials have the value of the best one, as text; empty with several objectives."""
+    return ties_text((row.values[0] for row in ranked(plan, found)), best.values[0]) * (len(plan.objectives) == 1)
 
 
 def pareto_front(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
@@ -117,8 +129,9 @@ def scale(plan: Plan, metric: str, rows: int | None) -> Scale:
 
 
 def mean_of_seeds(plan: Plan, row: TrialRow, objective: str) -> Interval:
-    """Return the mean of an objective over the seeds so far, at least one, with its confidence interval."""
-    return mean_interval(row.by_seed[objective], scale(plan, objective.removeprefix("eval_"), row.samples))
+    """Return the mean of an objective over the replicates so far, at least one, with its confidence interval."""
+    overlap = 1 / (plan.folds - 1) if plan.folds else 0
+    return mean_interval(row.by_seed[objective], scale(plan, objective.removeprefix("eval_"), row.samples), overlap)
 
 
 def counts(found: Sequence[TrialRow]) -> dict[str, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from hydratune.tasks.metrics.metric import Metric, correlation, share
+from hydratune.tasks.metrics.probabilistic import PROBABILISTIC
 
 
 def accuracy(predictions: Any, references: Any) -> float:
@@ -27,6 +29,67 @@ def macro_f1(predictions: Any, references: Any) -> float:
     from sklearn.metrics import f1_score
 
     return f1_score(references, predictions, average="macro", zero_division=0)
+
+
+def precision(predictions: Any, references: Any) -> float:
+    """Return the precision of label 1 of two labels; 0 if it is never predicted."""
+    from sklearn.metrics import precision_score
+
+    return precision_score(references, predictions, labels=[1], average="macro", zero_division=0)
+
+
+def recall(predictions: Any, references: Any) -> float:
+    """Return the recall of label 1 of two labels; 0 if it is never true."""
+    from sklearn.metrics import recall_score
+
+    return recall_score(references, predictions, labels=[1], average="macro", zero_division=0)
+
+
+def macro_precision(predictions: Any, references: Any) -> float:
+    """Return the mean precision of the labels that are true or predicted in some row."""
+    from sklearn.metrics import precision_score
+
+    return precision_score(references, predictions, average="macro", zero_division=0)
+
+
+def macro_recall(predictions: Any, references: Any) -> float:
+    """Return the mean recall of the labels that are true or predicted in some row."""
+    from sklearn.metrics import recall_score
+
+    return recall_score(references, predictions, average="macro", zero_division=0)
+
+
+def balanced_accuracy(predictions: Any, references: Any) -> float:
+    """Return the mean recall of the true labels; see `sklearn.metrics.balanced_accuracy_score`."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about predicted labels that are never true
+        return balanced_accuracy_score(references, predictions)
+
+
+def cohen_kappa(predictions: Any, references: Any) -> float:
+    """Return Cohen's kappa; 0 if only one label occurs. See `sklearn.metrics.cohen_kappa_score`."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({*references, *predictions}) == 1:  # scikit-learn would warn
+        return 0.0
+    return cohen_kappa_score(references, predictions)
+
+
+def quadratic_kappa(predictions: Any, references: Any) -> float:
+    """Return Cohen's kappa with quadratic weights, for labels in ascending order; 0 if only one label occurs.
+
+    See `sklearn.metrics.cohen_kappa_score`. The weights are the squared differences of the label IDs, so that labels
+    without rows keep their place.
+    """
+    import numpy as np
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({*references, *predictions}) == 1:  # scikit-learn would warn
+        return 0.0
+    labels = np.arange(1 + max(np.max(references), np.max(predictions)))
+    return cohen_kappa_score(references, predictions, labels=labels, weights="quadratic")
 
 
 def matthews_correlation(predictions: Any, references: Any) -> float:
@@ -62,7 +125,22 @@ OF_COUNTS = {"macro_f1": macro_f1_of_counts, "matthews_correlation": matthews_co
 ACCURACY = share("accuracy", accuracy)
 F1 = share("f1", f1)  # of two labels only
 MACRO_F1 = share("macro_f1", macro_f1)
-CLASSIFICATION = (ACCURACY, F1, MACRO_F1, correlation("matthews_correlation", matthews_correlation))
+DEFAULT = (ACCURACY, F1, MACRO_F1, correlation("matthews_correlation", matthews_correlation))
+BALANCED_ACCURACY = share("balanced_accuracy", balanced_accuracy)
+COHEN_KAPPA = correlation("cohen_kappa", cohen_kappa)
+CLASSIFICATION = (
+    *DEFAULT,
+    share("precision", precision),
+    share("recall", recall),
+    share("macro_precision", macro_precision),
+    share("macro_recall", macro_recall),
+    BALANCED_ACCURACY,
+    COHEN_KAPPA,
+    correlation("quadratic_kappa", quadratic_kappa),
+    *PROBABILISTIC,
+)
+# Metric of two labels -> the one for any number of labels.
+FOR_ANY_NUMBER = {"f1": "macro_f1", "precision": "macro_precision", "recall": "macro_recall"}
 
 
 def as_evaluate(metric: Metric, kind: str = "int32") -> Any:

@@ -14,8 +14,16 @@ from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_valu
 
 # Names that Trainer reports by itself.
 RESERVED = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+# Inputs of metrics. All have one value per row, except the matrix `scores` and the settings of the last line.
 PREDICTIONS, REFERENCES = "predictions", "references"
-SCORES = "scores"  # probabilities, which predictions.jsonl does not hold
+CONFIDENCES = "confidences"  # probability of the prediction
+TRUE_PROBABILITIES = "true_probabilities"  # probability of the true label
+SQUARED_ERRORS = "squared_errors"  # sum over labels of the squared differences of probabilities to 0 or 1
+RANKS = "ranks"  # number of labels that are more probable than the true one
+SCORES = "scores"  # (rows, labels) probabilities
+LABEL_NAMES, TOP_K = "label_names", "top_k"
+# Inputs that need the probabilities of all labels.
+OF_PROBABILITIES = (TRUE_PROBABILITIES, SQUARED_ERRORS, RANKS, SCORES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,16 @@ class Metric(Configurable):
     def is_share(self) -> bool:
         """Return whether values are shares from 0 to 1, whose differences are shown in percentage points."""
         return (self.low, self.high) == (0, 1)
+
+    @property
+    def needs_confidences(self) -> bool:
+        """Return whether the metric needs the probabilities of the predictions, or those of all labels."""
+        return CONFIDENCES in self.inputs.values() or self.needs_all_probabilities
+
+    @property
+    def needs_all_probabilities(self) -> bool:
+        """Return whether the metric needs the probabilities of all labels."""
+        return not {*self.inputs.values()}.isdisjoint(OF_PROBABILITIES)
 
     @property
     def direction(self) -> str:

@@ -11,7 +11,9 @@ from seqeval import scheme as seqeval_scheme
 from sklearn import metrics
 from sklearn.preprocessing import MultiLabelBinarizer
 
-CONFUSION, PER_LABEL = "confusion_matrix", "per_label"
+from hydratune.tasks.metrics.probabilistic import BINS, calibration_bins
+
+CONFUSION, PER_LABEL, RELIABILITY = "confusion_matrix", "per_label", "reliability"
 _NAMES = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
 
 
@@ -20,6 +22,14 @@ def one_label(true: Sequence[str], said: Sequence[str], names: Sequence[str]) ->
     matrix = pd.DataFrame(metrics.confusion_matrix(true, said, labels=names), index=names, columns=names)
     report = metrics.classification_report(true, said, labels=names, output_dict=True, zero_division=0)
     return {CONFUSION: matrix.rename_axis("true"), PER_LABEL: _table(report, names)}
+
+
+def reliability(hits: Sequence[bool], confidences: Sequence[float]) -> dict[str, pd.DataFrame]:
+    """Return the mean confidence, the share of hits, and the number of rows of each bin of the calibration error."""
+    rows, hit_sums, confidence_sums = calibration_bins(hits, confidences)
+    columns = {"confidence": confidence_sums / rows.clip(1), "accuracy": hit_sums / rows.clip(1), "rows": rows}
+    table = pd.DataFrame(columns, index=[round(i / BINS, 4) for i in range(BINS + 1)])
+    return {RELIABILITY: table[rows > 0].astype({"rows": int}).rename_axis("from")}
 
 
 def label_sets(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.rng import random_state, set_random_state
+from hydratune.utils.stored_files import read_regular
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 KEY = "trainer.args.per_device_train_batch_size"
 _GB = 10**9
 _USABLE = 0.8  # share of CPU memory; exceeding it kills the process, and evaluation and the system need some
-_CERTAIN = 0.5  # share of memory up to which an estimate suffices, without a trial
+CERTAIN = 0.5  # share of memory up to which an estimate suffices, without a trial
 _BACKWARD = 1.5  # memory of both passes, relative to the memory that the forward pass keeps
 
 
@@ -49,8 +50,8 @@ def fit_batch_size(trainer: Trainer, memory: int | None, checkpoint: str | None 
     args = trainer.args
     batch_size = args.per_device_train_batch_size
     with _untouched(trainer):
-        rows = _longest(trainer)
-        fits = _estimate(trainer, rows, memory) if args.device.type == "cpu" else _trial(trainer, rows)
+        rows = longest_rows(trainer)
+        fits = fitting_estimate(trainer, rows, memory) if args.device.type == "cpu" else _trial(trainer, rows)
         size = largest_divisor_that_fits(batch_size, _parts_of(checkpoint) or batch_size, fits)
     if args.world_size > 1:  # every process uses the size that fits into the smallest memory
         import torch
@@ -88,7 +89,7 @@ def _parts_of(checkpoint: str | None) -> int | None:
     """Return the micro-batch size that a checkpoint was trained with; None without a checkpoint."""
     if checkpoint is None:
         return None
-    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
+    state = json.loads(read_regular(Path(checkpoint) / "trainer_state.json"))
     return state.get("train_batch_size")
 
 
@@ -119,7 +120,7 @@ def _checkpoint_activations(trainer: Trainer) -> None:
         trainer.model.activation_checkpointing_enable(activation_checkpointing_kwargs=options or None, **layer_options)
 
 
-def _longest(trainer: Trainer) -> list[Any]:
+def longest_rows(trainer: Trainer) -> list[Any]:
     """Return the row with the most tokens, and that with the most labels if it differs: they set a batch's shape."""
     from hydratune.training.trainer.sampler import lengths
 
@@ -179,7 +180,7 @@ def is_oom(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
 
 
-def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable[[int], bool]:
+def fitting_estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable[[int], bool]:
     """Return a function that estimates whether a micro-batch of a size fits, and tests only close cases.
 
     The estimate extrapolates from the bytes that the forward pass of a few rows keeps.
@@ -191,12 +192,12 @@ def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable
     weight_bytes = sum(p.numel() * p.element_size() for p in trainer.model.parameters() if p.requires_grad)
     fixed_bytes = weight_bytes + _optimizer_bytes(trainer)  # a gradient is as large as its weight
     try:
-        sample_bytes = _kept_bytes(trainer, rows, sample_size)
+        sample_bytes = kept_bytes(trainer, rows, sample_size)
         max_row_bytes = sample_bytes / sample_size  # per row; some of it does not depend on the number of rows
-        if fixed_bytes + _BACKWARD * max_row_bytes * trainer.args.per_device_train_batch_size <= _CERTAIN * memory:
+        if fixed_bytes + _BACKWARD * max_row_bytes * trainer.args.per_device_train_batch_size <= CERTAIN * memory:
             return lambda size: True  # noqa: ARG005
         # A second size separates the bytes per row from those that do not depend on the rows.
-        row_bytes = (_kept_bytes(trainer, rows, 2 * sample_size) - sample_bytes) / sample_size
+        row_bytes = (kept_bytes(trainer, rows, 2 * sample_size) - sample_bytes) / sample_size
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise
@@ -205,12 +206,12 @@ def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable
 
     def fits(size: int) -> bool:
         needed_bytes = fixed_bytes + _BACKWARD * row_bytes * size
-        return needed_bytes <= _CERTAIN * memory or (needed_bytes <= _USABLE * memory and fits_in_trial(size))
+        return needed_bytes <= CERTAIN * memory or (needed_bytes <= _USABLE * memory and fits_in_trial(size))
 
     return fits
 
 
-def _kept_bytes(trainer: Trainer, rows: list[Any], size: int) -> int:
+def kept_bytes(trainer: Trainer, rows: list[Any], size: int) -> int:
     """Return the bytes, without weights, that the forward pass of `size` rows keeps for the backward pass."""
     from torch.autograd.graph import saved_tensors_hooks
 
@@ -230,8 +231,13 @@ def _kept_bytes(trainer: Trainer, rows: list[Any], size: int) -> int:
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:
-    """Return the bytes of AdamW's two moments per trainable parameter; other optimizers need less."""
-    return sum(2 * p.numel() * p.element_size() for p in trainer.model.parameters() if p.requires_grad)
+    """Return the bytes of AdamW's two moments per trainable parameter, and of its average, if there is one.
+
+    Other optimizers need less.
+    """
+    average_bytes = 4 if getattr(trainer, "averages_steps", False) else 0  # in float32
+    trainable = [p for p in trainer.model.parameters() if p.requires_grad]
+    return sum(p.numel() * (2 * p.element_size() + average_bytes) for p in trainable)
 
 
 def _too_large(rows: list[Any], memory: int | None) -> Problem:

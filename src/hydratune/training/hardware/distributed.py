@@ -55,7 +55,7 @@ class Launch(Configurable):
             requirement = f"from 0 to {self.nnodes - 1} with {self.nnodes} machines"
             yield invalid_value("node_rank", requirement, self.node_rank, "number the machines from 0")
         if self.nnodes > 1 and not is_endpoint(self.rdzv_endpoint or ""):
-            hint = f"set {KEY}=HOST or {KEY}=HOST:PORT of machine 0, the same on all machines"
+            hint = f"set {KEY}=HOST or HOST:PORT of machine 0, the same on all machines"
             if self.rdzv_endpoint is None:
                 yield Problem("rdzv_endpoint", f"{KEY} is required with {self.nnodes} machines", hint)
             else:
@@ -140,7 +140,7 @@ class Distributed(Hardware):
             return {_BATCH: batch // world, _STEPS: steps}
         rows, remainder = divmod(batch * steps, world)
         if remainder:
-            text = f"a step of {batch} x {steps} rows ({KEY} x {_STEPS}) is not divisible by {world} processes"
+            text = f"the batch of {batch} x {steps} rows ({KEY} x {_STEPS}) is not divisible by {world} processes"
             hint = f"set {KEY}={(batch // world + 1) * world}"
             hint += f"\nset hardware.keep_global_batch_size=false, so that each process has batches of {batch}"
             raise ConfigError(Problem(f"trainer.args.{_BATCH}", text, hint))

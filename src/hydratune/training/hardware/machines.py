@@ -28,8 +28,9 @@ INTERFACES = {"GLOO_SOCKET_IFNAME": "", "NCCL_SOCKET_IFNAME": "="}  # without `=
 LOOPBACK = "127.0.0.1"
 _POLL = 0.1  # seconds
 _REPORTS = 3.0  # seconds to wait for failure reports of other machines
-# Seconds that processes of this machine get to end by themselves after those of another one
-_FAILING, _INTERRUPTED = 15.0, 30.0
+# Seconds that processes of this machine get to end by themselves after those of another one have failed, have been
+# interrupted and saved, or have been interrupted before they could save, which leaves this machine's waiting for them.
+FAILING, _INTERRUPTED, _ABORTED = 15.0, 30.0, 2.0
 
 
 class PeerFailedError(Exception):
@@ -63,7 +64,7 @@ class Machines:
         self._has_reported = False
 
     def __enter__(self) -> Self:
-        self._heartbeats = Heartbeats()
+        self.heartbeats = Heartbeats()
         return self
 
     def __exit__(
@@ -74,11 +75,11 @@ class Machines:
             lost = f"machine {self.rank} ({socket.gethostname()}) has ended: {one_line(error)}"
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         self._report({}, lost, interrupted=interrupted, aborted=interrupted and self.is_aborted)
-        self._heartbeats.close()
+        self.heartbeats.close()
 
     @property
     def _peers(self) -> list[Peer]:
-        return list(self._heartbeats.peers.values())
+        return list(self.heartbeats.peers.values())
 
     def start(self, port: int) -> Mapping[str, Any]:
         """Wait until all machines are ready to start their processes.
@@ -128,7 +129,7 @@ class Machines:
                     self._admit(*accepted)
 
     def _has_joined(self, rank: int) -> bool:
-        peer = self._heartbeats.peers.get(rank)
+        peer = self.heartbeats.peers.get(rank)
         return peer is not None and peer.is_open and peer.end is None and peer.round >= self._round
 
     def _admit(self, connection: socket.socket, hello: Mapping[str, Any]) -> None:
@@ -137,17 +138,17 @@ class Machines:
             rendezvous.refuse(connection, hello["host"], "node_rank")
             return
         rendezvous.send(connection, {"host": socket.gethostname()})
-        self._heartbeats.add(Peer(rank, hello["host"], hello["processes"], connection))
+        self.heartbeats.add(Peer(rank, hello["host"], hello["processes"], connection))
 
     def _join(self) -> Mapping[str, Any]:
         """Wait on another machine until machine 0 starts the processes of all machines."""
         waiting = self._waiting()
         if self._round:
-            self._heartbeats.peers[0].send({"join": self._round})
+            self.heartbeats.peers[0].send({"join": self._round})
         else:
             self._connect(waiting)
         while True:
-            machine_0 = self._heartbeats.peers[0]
+            machine_0 = self.heartbeats.peers[0]
             if machine_0.start and machine_0.start["round"] == self._round:
                 self.address = machine_0.connection.getpeername()[0].removeprefix("::ffff:")
                 return machine_0.start
@@ -163,13 +164,13 @@ class Machines:
     def _connect(self, waiting: Waiting) -> None:
         own_fields = {"node_rank": self.rank, "processes": self.processes, "host": socket.gethostname()}
         connection, reply = rendezvous.connect(self._host, self._port, {**self._same, **own_fields}, waiting)
-        self._heartbeats.add(Peer(0, reply["host"], 0, connection))
+        self.heartbeats.add(Peer(0, reply["host"], 0, connection))
 
     def _interface(self) -> str | None:
         """Return the network interface of the connections to other machines; None if there are none."""
         names = [interface_of(peer.connection.getsockname()[0]) for peer in self._peers if peer.is_open]
         loopback = interface_of(LOOPBACK)
-        machine_0 = self._heartbeats.peers.get(0)
+        machine_0 = self.heartbeats.peers.get(0)
         # On the host of machine 0, the interface of machine 0 reaches the other machines.
         if machine_0 and machine_0.start and names == [loopback]:
             return machine_0.start["interface"]
@@ -199,13 +200,13 @@ class Machines:
             SystemExit: If another machine was interrupted.
         """
         for peer in self._peers:
-            if peer.end and peer.end["interrupted"] and peer.silence > _INTERRUPTED:
+            if peer.end and peer.end["interrupted"] and peer.silence > _seconds_to_end(peer.end):
                 log.warning("%s was interrupted", peer)
                 raise SystemExit(SAVED)  # the same command resumes the run, as on that machine
             if peer.end is None and peer.silence > self._timeout:
                 limit = f"trainer.args.ddp_timeout={self._timeout:g}"
                 raise MachineLostError(f"{peer} was lost: no answer for {peer.silence:.0f} s ({limit})")
-            if peer.silence > _FAILING:
+            if peer.silence > FAILING:
                 _check_failure(peer)
 
     def is_unreachable(self) -> bool:
@@ -227,7 +228,7 @@ class Machines:
         """
         interrupted = bool(exits) and all(map(signals.ended_by_request, exits.values()))
         if interrupted or not exits:
-            self._report({}, interrupted=interrupted, aborted=interrupted)
+            self._report({}, interrupted=interrupted, aborted=interrupted and SAVED not in exits.values())
         else:
             self._explain_failure(exits)
         peer_exits = [peer.end["exits"].items() for peer in self._peers if peer.end]
@@ -272,6 +273,10 @@ class Machines:
             self._has_reported = True
             for peer in self._peers:
                 peer.send({"end": {"exits": exits, "lost": lost, "interrupted": interrupted, "aborted": aborted}})
+
+
+def _seconds_to_end(end: Mapping[str, Any]) -> float:
+    return _ABORTED if end["aborted"] else _INTERRUPTED
 
 
 def _seconds_to_report(peer: Peer) -> float:

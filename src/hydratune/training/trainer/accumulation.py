@@ -12,6 +12,7 @@ from transformers import Seq2SeqTrainer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hydratune.data.columns import ROW_WEIGHT
+from hydratune.models.parameters import unwrap_adapter
 from hydratune.tasks.losses import Loss
 
 Batch = Mapping[str, torch.Tensor]
@@ -108,6 +109,5 @@ class GradientAccumulationMixin(Seq2SeqTrainer):
     @cached_property
     def _predicts_next(self) -> bool:
         """Return whether the model shifts labels, so that no row's first label counts; upstream misses GPT-2."""
-        network: Any = self.accelerator.unwrap_model(self.model)
-        network = network.get_base_model() if hasattr(network, "get_base_model") else network  # unwrap an adapter
+        network = unwrap_adapter(self.accelerator.unwrap_model(self.model))
         return self._loss_shifts_labels or type(network).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()

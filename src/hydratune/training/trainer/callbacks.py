@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -12,6 +11,8 @@ from typing import Any
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hydratune.utils import signals
+from hydratune.utils.formats import metric_name, number_text, short_name
+from hydratune.utils.logs import shows_bars
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,22 @@ class Progress(ProgressCallback):
     training_bar: Any
     prediction_bar: Any
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
+    ) -> None:
+        """Start the bar of the training."""
+        super().on_train_begin(args, state, control, **options)
+        _name(self.training_bar, "training")
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
+    ) -> None:
+        """Start or move the bar of an evaluation, which is the last one if no training is running."""
+        is_new = self.prediction_bar is None
+        super().on_prediction_step(args, state, control, **options)
+        if is_new:
+            _name(self.prediction_bar, "evaluation" if self.training_bar is None else "validation")
+
     def on_log(
         self,
         args: TrainingArguments,  # noqa: ARG002
@@ -114,6 +131,13 @@ class Progress(ProgressCallback):
             if bar is not None:
                 bar.close()
         self.prediction_bar = self.training_bar = None
+
+
+def _name(bar: Any, name: str) -> None:
+    """Give a progress bar a name, and let it disappear at its end."""
+    if bar is not None:
+        bar.leave = False
+        bar.set_description(name)
 
 
 class ProgressLines(TrainerCallback):
@@ -139,18 +163,18 @@ class ProgressLines(TrainerCallback):
 
 def progress_callback() -> TrainerCallback:
     """Return a progress bar on a terminal, and log lines elsewhere."""
-    return Progress() if sys.stderr.isatty() else ProgressLines()
+    return Progress() if shows_bars() else ProgressLines()
 
 
 def _training_values(logs: Mapping[str, Any]) -> dict[str, str]:
-    return {name: f"{logs[name]:.4g}" for name in _SHOWN if name in logs}
+    return {short_name(name): number_text(logs[name]) for name in _SHOWN if name in logs}
 
 
 def _scores(logs: Mapping[str, Any]) -> str:
     """Return the metrics of an evaluation on one line; empty for other logs."""
     scores = {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}
     scores = {k: v for k, v in scores.items() if not k.endswith(("runtime", "per_second"))}
-    return "  ".join(f"{name} {value:.4f}" for name, value in islice(scores.items(), _SCORES))
+    return "  ".join(f"{metric_name(name)} {number_text(value)}" for name, value in islice(scores.items(), _SCORES))
 
 
 @contextmanager

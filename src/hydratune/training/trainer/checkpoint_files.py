@@ -7,20 +7,24 @@ name in one step. A checkpoint with a final name was therefore complete once, an
 from __future__ import annotations
 
 import hashlib
-import json
+import itertools
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from hydratune.utils import hub
+from annotated_types import Ge
+
+from hydratune.utils.checkpoint_references import foreign_files, links_outside
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import write_json
+from hydratune.utils.stored_files import StoredFileError, parse_stored, read_regular, read_stored
 
 PREFIX = "checkpoint-"
 UNFINISHED = ".unfinished"  # directory next to the checkpoints, in which one is written
-MANIFEST = "manifest.json"
+MANIFEST, STATE = "manifest.json", "trainer_state.json"
 _LOADED = (".pt", ".pth", ".bin")  # files that torch loads; they may hold only tensors and plain values
 _PICKLED = (
     ".metadata",
@@ -34,17 +38,77 @@ class DiskFullError(OSError):
     """Disk without room for a checkpoint; earlier checkpoints remain."""
 
 
-def commit(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class LossState:
+    """Sums of the training loss and the time, which upstream keeps only in memory.
+
+    Args:
+        since_last_log: Sum of the losses of the steps since the last log.
+        until_last_log: Sum of the losses of all steps before.
+        last_log: Step of the last log.
+        seconds: Training time until the checkpoint.
+    """
+
+    since_last_log: float
+    until_last_log: float
+    last_log: Annotated[int, Ge(0)]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PendingEvaluation:
+    """Evaluation that a signal interrupted, and whether a checkpoint follows it."""
+
+    save: bool
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Content of `manifest.json`.
+
+    Args:
+        lineage: Fingerprint of the training that the checkpoint belongs to; see `latest_valid`.
+        loss: Sums of the training loss.
+        conditions: Other values that affect bit-exactness, by names for the user.
+        departures: Changes of the conditions whenever the run was resumed.
+        pending_evaluation: Evaluation that the checkpoint lacks; None if it lacks none.
+        files: File -> its size in bytes and its SHA-256.
+    """
+
+    lineage: Mapping[str, str]
+    loss: LossState
+    conditions: Mapping[str, str]
+    departures: tuple[str, ...]
+    pending_evaluation: PendingEvaluation | None = None
+    files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Keys of `trainer_state.json` that a resume depends on."""
+
+    global_step: int
+    epoch: float | None
+    best_global_step: Annotated[int, Ge(0)] | None
+    best_metric: float | None
+    best_model_checkpoint: str | None
+    log_history: list[dict[str, Any]]
+    stateful_callbacks: dict[str, Any]
+    train_batch_size: Annotated[int, Ge(1)] | None
+    total_flos: float
+    num_input_tokens_seen: int
+
+
+def commit(written: Path, final: Path, manifest: Manifest) -> None:
     """Rename a written directory to its final name in one step, once all of it is on disk.
 
     Args:
         written: Directory below `UNFINISHED`.
         final: Path `checkpoint-N`. An existing one is replaced: it is corrupt, or lacks an interrupted evaluation.
-        lineage: Fingerprint of the training that the checkpoint belongs to; see `latest_valid`.
-        more: Further entries of the manifest, for `read`.
+        manifest: Manifest, to which this function adds the files.
     """
     files = {str(path.relative_to(written)): _sum(path) for path in _files(written)}
-    write_json(written / MANIFEST, {"files": files, "lineage": dict(lineage), **more})
+    write_json(written / MANIFEST, asdict(replace(manifest, files=files)))
     # All contents must be on disk before the rename, or a power failure could leave a partial checkpoint.
     for path in [*_files(written), *(p for p in written.rglob("*") if p.is_dir()), written]:
         _sync(path)
@@ -57,10 +121,14 @@ def commit(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping
         shutil.rmtree(replaced)
 
 
-def read(checkpoint: Path) -> dict[str, Any]:
-    """Return the manifest of a checkpoint."""
-    manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-    return manifest
+def read(checkpoint: Path) -> Manifest:
+    """Return the manifest of a checkpoint.
+
+    Raises:
+        OSError: It cannot be read.
+        StoredFileError: It is not one that hydratune has written.
+    """
+    return read_stored(checkpoint / MANIFEST, Manifest)
 
 
 def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None, list[str]]:
@@ -77,7 +145,9 @@ def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None,
     for checkpoint in list_checkpoints(folder):
         if damage := find_damage(checkpoint):
             skipped.append(f"{checkpoint.name}: {damage}")
-        elif differing := [name for name, value in read(checkpoint)["lineage"].items() if lineage.get(name) != value]:
+            continue
+        recorded = read(checkpoint).lineage
+        if differing := [name for name in {**recorded, **lineage} if recorded.get(name) != lineage.get(name)]:
             names = " and ".join(_LINEAGE_NAMES.get(name, name) for name in differing)
             foreign.append(f"{checkpoint.name} was trained with another {names}")
         else:
@@ -91,37 +161,71 @@ def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None,
 def find_damage(checkpoint: Path) -> str | None:
     """Return why a checkpoint differs from what was saved; None if it is intact."""
     try:
-        manifest = read(checkpoint)
-        recorded_files = {name: (int(size), str(digest)) for name, (size, digest) in manifest["files"].items()}
-        manifest["lineage"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        recorded_files = read(checkpoint).files
+    except (OSError, StoredFileError):
         return f"it has no readable {MANIFEST}, so it is incomplete or another program wrote it"
     existing_files = {str(path.relative_to(checkpoint)): path for path in _files(checkpoint)}
     if unrecorded_files := sorted(existing_files.keys() - recorded_files.keys() - {MANIFEST}):
         return f"{MANIFEST} does not list {', '.join(unrecorded_files)}"
-    if pickles := sorted(name for name in existing_files if name.endswith(_PICKLED)):
-        return f"{', '.join(pickles)} would be loaded as a pickle, which can run code"
+    if pickles := _pickles(checkpoint):
+        return pickles
     for name, (size, digest) in recorded_files.items():
         if name not in existing_files:
             return f"{name} is missing"
         path = existing_files[name]
         if path.is_symlink():
             return f"{name} is a symbolic link"
+        if not path.is_file():
+            return f"{name} is a pipe or a device"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
         if _sum(path)[1] != digest:
             return f"{name} is corrupt: its SHA-256 differs from the one in {MANIFEST}"
         if name.endswith(_LOADED) and not _is_plain(path):
             return f"{name} contains more than tensors and plain values, so loading it could run code"
-    if foreign_file := next(hub.foreign_files(checkpoint), None):
-        return f"it refers to a file outside of it: {foreign_file}"
+    return find_reference(checkpoint) or _state_damage(checkpoint)
+
+
+def find_reference(checkpoint: Path) -> str | None:
+    """Return why reading a checkpoint of any Trainer could run code, read other files, or not end; else None."""
+    if pickles := _pickles(checkpoint):
+        return pickles
+    if reference := next(itertools.chain(links_outside(checkpoint), foreign_files(checkpoint)), None):
+        return f"it refers to a file outside of it: {reference}"
+    return None
+
+
+def _pickles(checkpoint: Path) -> str | None:
+    names = (str(path.relative_to(checkpoint)) for path in _files(checkpoint) if path.name.endswith(_PICKLED))
+    text = ", ".join(sorted(names))
+    return f"{text} would be loaded as a pickle, which can run code" if text else None
+
+
+def _state_damage(checkpoint: Path) -> str | None:
+    """Return why Trainer cannot resume from the state of a checkpoint; None if it can."""
+    from transformers import TrainerState
+
+    try:
+        text = read_regular(checkpoint / STATE)
+        state, keys = parse_stored(text, _State), parse_stored(text, dict[str, Any]).keys()
+    except (OSError, StoredFileError):
+        return f"it has no readable {STATE}"
+    if unknown_keys := sorted(keys - {item.name for item in fields(TrainerState)}):
+        return f"{STATE} has keys that transformers does not have: {', '.join(unknown_keys)}"
+    if str(state.global_step) != checkpoint.name.removeprefix(PREFIX):
+        return f"{STATE} is that of step {state.global_step}"
     return None
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, the newest first."""
     checkpoints = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
-    return sorted(checkpoints, key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
+    return sorted(checkpoints, key=step_of, reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step of a checkpoint, which is its name."""
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def make_room(folder: Path, needed: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,39 @@ from torch import nn
 from transformers import PreTrainedModel, Seq2SeqTrainer, TrainerState
 from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
+from hydratune.training.hardware.batch_size import is_oom
 from hydratune.training.trainer import checkpoint_files
 from hydratune.training.trainer.callbacks import EvaluationInterruptedError
-from hydratune.training.trainer.checkpoint_files import MANIFEST, PREFIX, UNFINISHED, DiskFullError
+from hydratune.training.trainer.checkpoint_files import (
+    MANIFEST,
+    PREFIX,
+    STATE,
+    UNFINISHED,
+    DiskFullError,
+    LossState,
+    Manifest,
+    PendingEvaluation,
+)
 from hydratune.training.trainer.dataloader import protect_workers, seed_workers, set_epoch
-from hydratune.utils import clock
+from hydratune.utils import clock, hub
+from hydratune.utils.errors import ConfigError, Problem, one_line
 
 log = logging.getLogger(__name__)
 
-_STATE, _PICKLE = "trainer_state.json", "training_args.bin"
-_PENDING = "pending_evaluation"  # a key of the manifest
+_PICKLE = "training_args.bin"
+
+
+@contextmanager
+def restoring(checkpoint: str | None) -> Iterator[None]:
+    """Raise ConfigError if the state of a checkpoint does not fit the run, although its files are intact."""
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if checkpoint is None or is_oom(error):
+            raise
+        text = f"cannot resume from {checkpoint}: {type(error).__name__}: {one_line(error, 200)}"
+        hint = "remove this checkpoint to resume from the previous one"
+        raise ConfigError(Problem("resume", text, hint)) from error
 
 
 class CheckpointingMixin(Seq2SeqTrainer):
@@ -42,8 +66,8 @@ class CheckpointingMixin(Seq2SeqTrainer):
     departures: Sequence[str] = ()  # changes of the conditions whenever the run was resumed
     leaves_weights = True  # whether the weights are used after the run has ended
     _staged: Path | None = None  # directory in which a checkpoint is being written
-    # The interrupted evaluation that the last checkpoint lacks, and whether a checkpoint follows it.
-    _pending_evaluation: Mapping[str, bool] | None = None
+    # The interrupted evaluation that the last checkpoint lacks.
+    _pending_evaluation: PendingEvaluation | None = None
     _resumed_from: str | None = None
     _has_run_epoch = False  # whether an epoch has run since the start or the resume
 
@@ -79,15 +103,18 @@ class CheckpointingMixin(Seq2SeqTrainer):
         loss = self._loss_until_now()
         if self.args.should_save:
             written = folder / UNFINISHED / final.name
-            self.state.save_to_json(str(written / _STATE))
+            self.state.save_to_json(str(written / STATE))
             (written / _PICKLE).unlink(missing_ok=True)
-            manifest_entries = {"loss": loss, "conditions": dict(self.conditions), "departures": [*self.departures]}
-            manifest_entries |= {_PENDING: self._pending_evaluation} if self._pending_evaluation else {}
-            checkpoint_files.commit(written, final, self.lineage, manifest_entries)
+            manifest = Manifest(self.lineage, loss, self.conditions, (*self.departures,), self._pending_evaluation)
+            checkpoint_files.commit(written, final, manifest)
             (folder / UNFINISHED).rmdir()
-            best_checkpoint, limit = self.state.best_model_checkpoint, self.args.save_total_limit
-            rotate_checkpoints(str(folder), save_total_limit=limit, best_model_checkpoint=best_checkpoint)
+            self._rotate(folder)
         self.accelerator.wait_for_everyone()
+
+    def _rotate(self, folder: Path) -> None:
+        """Delete the oldest checkpoints beyond `save_total_limit`, but not the best one."""
+        best_checkpoint, limit = self.state.best_model_checkpoint, self.args.save_total_limit
+        rotate_checkpoints(str(folder), save_total_limit=limit, best_model_checkpoint=best_checkpoint)
 
     def _checkpoint_bytes(self, folder: Path) -> int:
         """Estimate the size of a checkpoint in bytes.
@@ -104,16 +131,10 @@ class CheckpointingMixin(Seq2SeqTrainer):
             for weight in weights
         )
 
-    def _loss_until_now(self) -> dict[str, float]:
-        """Return the loss and the training time, which upstream keeps only in memory."""
+    def _loss_until_now(self) -> LossState:
         since = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean().item()
         seconds = self._seconds_before + clock.time() - self._began
-        return {
-            "since_last_log": since,
-            "until_last_log": self._total_loss_scalar,
-            "last_log": self._globalstep_last_logged,
-            "seconds": seconds,
-        }
+        return LossState(since, self._total_loss_scalar, self._globalstep_last_logged, seconds)
 
     @property
     def resumes_evaluation(self) -> bool:
@@ -126,7 +147,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         try:
             super()._maybe_log_save_evaluate(*args, **kwargs)
         except EvaluationInterruptedError:
-            self._pending_evaluation = {"save": saves}
+            self._pending_evaluation = PendingEvaluation(saves)
             self.control.should_evaluate, self.control.should_save = False, True
             super()._maybe_log_save_evaluate(*args, **kwargs)  # `PreemptionCallback` ends the run once it has saved
 
@@ -134,10 +155,11 @@ class CheckpointingMixin(Seq2SeqTrainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         self._began, self._seconds_before, self._has_run_epoch = clock.time(), 0.0, False
-        epochs_and_steps: tuple[int, int] = super()._init_training_state(*args, **kwargs)
         self._resumed_from = checkpoint = kwargs.get("resume_from_checkpoint", args[3] if len(args) > 3 else None)
+        with restoring(checkpoint):
+            epochs_and_steps: tuple[int, int] = super()._init_training_state(*args, **kwargs)
         if checkpoint is not None and (Path(checkpoint) / MANIFEST).is_file():
-            self._pending_evaluation = checkpoint_files.read(Path(checkpoint)).get(_PENDING)
+            self._pending_evaluation = checkpoint_files.read(Path(checkpoint)).pending_evaluation
         if self.state.global_step:  # upstream would evaluate the start again, and callbacks would count it twice
             self.args.eval_on_start = False
         best = self.state.best_global_step
@@ -154,7 +176,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         if not pending:
             return
         self._load_rng_state(self._resumed_from)  # upstream calls it only after this evaluation
-        self.control.should_evaluate, self.control.should_save = True, pending["save"]
+        self.control.should_evaluate, self.control.should_save = True, pending.save
         epoch = float(self.state.epoch or 0)
         self._maybe_log_save_evaluate(self._tr_loss, None, self.model_wrapped, trial, epoch, ignore_keys, start_time)
 
@@ -164,17 +186,22 @@ class CheckpointingMixin(Seq2SeqTrainer):
 
     def best_is_lost(self, checkpoint: str) -> str | None:
         """Return why the best weights until a checkpoint cannot be read; None if they can, or if none were best."""
-        best = TrainerState.load_from_json(str(Path(checkpoint) / _STATE)).best_global_step
+        best = TrainerState.load_from_json(str(Path(checkpoint) / STATE)).best_global_step
         return checkpoint_files.find_damage(self._checkpoint_of(best)) if best else None
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with restoring(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
+        with restoring(checkpoint):
+            super()._load_rng_state(checkpoint)
         if checkpoint is None or not (Path(checkpoint) / MANIFEST).is_file():
             return
-        loss = checkpoint_files.read(Path(checkpoint))["loss"]
-        self._tr_loss = torch.tensor(loss["since_last_log"], device=self.args.device)
-        self._total_loss_scalar, self._globalstep_last_logged = loss["until_last_log"], loss["last_log"]
-        self._seconds_before, self._initial_global_step = loss["seconds"], 0
+        loss = checkpoint_files.read(Path(checkpoint)).loss
+        self._tr_loss = torch.tensor(loss.since_last_log, device=self.args.device)
+        self._total_loss_scalar, self._globalstep_last_logged = loss.until_last_log, loss.last_log
+        self._seconds_before, self._initial_global_step = loss.seconds, 0
 
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         loader = super()._get_dataloader(*args, **kwargs)
@@ -208,10 +235,18 @@ class CheckpointingMixin(Seq2SeqTrainer):
     def _load_best_model(self) -> None:
         if not self.leaves_weights or self.state.best_global_step == self.state.global_step:  # already in memory
             return
+        self._load_weights(str(self.state.best_model_checkpoint))
+
+    def _load_weights(self, checkpoint: str) -> None:
+        """Read the weights of a checkpoint of this run into the model."""
         if self._reads_back():
-            self._read_back(str(self.state.best_model_checkpoint))
-        else:
+            self._read_back(checkpoint)
+            return
+        best, self.state.best_model_checkpoint = self.state.best_model_checkpoint, checkpoint
+        try:
             super()._load_best_model()
+        finally:
+            self.state.best_model_checkpoint = best
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self._reads_back() and model in (None, self.model):
@@ -228,8 +263,14 @@ class CheckpointingMixin(Seq2SeqTrainer):
 
         Upstream assumes that names in files and in memory are the same, and so reads only a few parameters of a ViT.
         """
+        hub.check_no_adapter("checkpoint", folder)
         saved, loaded = type(self.model).from_pretrained(
-            folder, config=self.model.config, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
+            folder,
+            config=self.model.config,
+            trust_remote_code=False,
+            dtype=self.model.dtype,
+            use_safetensors=True,
+            output_loading_info=True,
         )
         if missing := sorted(loaded["missing_keys"]):
             raise RuntimeError(f"{folder} lacks weights: {missing}")

@@ -110,7 +110,7 @@ class _Lookup(torch.autograd.Function):
     """Embedding lookup whose gradient is added only to the rows that were looked up."""
 
     @staticmethod
-    def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, rows: _Rows) -> torch.Tensor:
+    def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, rows: ArrowRows) -> torch.Tensor:
         ctx.save_for_backward(ids)
         ctx.rows = rows
         return torch.embedding(weight, ids)
@@ -122,7 +122,7 @@ class _Lookup(torch.autograd.Function):
         return None, None, None
 
 
-class _Rows:
+class ArrowRows:
     """Gradient of a table, whose memory is reused from step to step, and the rows of it that are not zero."""
 
     def __init__(self, table: nn.Embedding) -> None:
@@ -165,7 +165,7 @@ class _Rows:
 def gradients_of_rows(trainer: Trainer) -> Iterator[None]:
     """Restrict the gradients of large embedding tables, and their clipping, to the rows of a batch."""
     tables = [module for module in trainer.model.modules() if _has_rows(module, trainer.model)]
-    lookups = [_Rows(table) for table in tables]
+    lookups = [ArrowRows(table) for table in tables]
     if not tables or type(trainer)._clip_grad_norm is not Trainer._clip_grad_norm:
         yield
         return
@@ -189,7 +189,7 @@ def _has_rows(module: nn.Module, network: nn.Module) -> bool:
     return plain and len(users) == 1  # a table that is also the head has a gradient for all rows
 
 
-def _clip(model: nn.Module, lookups: list[_Rows], max_norm: float) -> torch.Tensor:
+def _clip(model: nn.Module, lookups: list[ArrowRows], max_norm: float) -> torch.Tensor:
     """Return the norm of all gradients, and scale it to at most `max_norm`, like `clip_grad_norm_` of torch."""
     used = [rows for rows in lookups if rows.weight.grad is not None]
     tables = {id(rows.weight) for rows in used}

@@ -1,8 +1,9 @@
-"""Guard against steps whose loss or gradient is infinite or NaN."""
+"""Guard against steps whose loss or gradient is infinite or NaN, and against weights whose validation loss is NaN."""
 
 from __future__ import annotations
 
 import logging
+import math
 from itertools import islice
 from typing import Any, Literal
 
@@ -11,24 +12,23 @@ from torch import nn
 
 from hydratune.training.trainer.checkpointing import CheckpointingMixin
 from hydratune.training.trainer.dataloader import set_epoch
+from hydratune.utils.errors import NotFiniteError, Problem
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 32  # maximum number of rows in a message
-
-
-class NotFiniteError(RuntimeError):
-    """Infinite or NaN loss or gradient; the weights are those of the previous step."""
+_REMEDY = "lower trainer.args.learning_rate, set hardware.precision=fp32"
 
 
 class NanGuardMixin(CheckpointingMixin):
     """Mixin that checks the loss and the gradient of each step before the weights change.
 
-    Upstream logs a NaN loss as 0 and continues, with weights that are NaN from then on.
+    Upstream logs a NaN loss as 0 and continues, with weights that are NaN from then on. Weights may also be finite but
+    so large that the validation loss is NaN; no checkpoint of them is saved.
 
     Args:
         on_nan: `stop` raises NotFiniteError with the step, the learning rate, and the rows. `skip` leaves the weights
-            unchanged, logs a warning, and continues with the next step.
+            unchanged, logs a warning, and continues with the next step; of a validation loss it logs nothing more.
         max_skipped: Maximum number of skipped steps since the run was started or resumed; one more raises
             NotFiniteError.
     """
@@ -68,14 +68,23 @@ class NanGuardMixin(CheckpointingMixin):
         step_text = (
             f"step {self.state.global_step + 1}, learning rate {self._get_learning_rate():.3g}, gradient norm {norm}"
         )
-        message = f"the loss or its gradient is not finite: {step_text}, rows {self._rows_of_step()}"
+        text = f"the loss or its gradient is not finite: {step_text}, rows {self._rows_of_step()}"
         self._skipped += 1
         if self._on_nan == "skip" and self._skipped <= self._max_skipped:
-            log.warning("%s; skipped this step (%d of at most %d)", message, self._skipped, self._max_skipped)
+            log.warning("%s; skipped this step (%d of at most %d)", text, self._skipped, self._max_skipped)
             return
-        hint = "lower trainer.args.learning_rate, set hardware.precision=fp32, or inspect these rows"
+        hint = f"{_REMEDY}, or inspect these rows"
         hint += "; trainer.on_nan=skip skips such steps" * (self._on_nan != "skip")
-        raise NotFiniteError(f"{message}; the model was not updated (hint: {hint})")
+        raise NotFiniteError(Problem("", f"{text}; the model was not updated", hint))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Check the losses of an evaluation before it is compared with the best one and a checkpoint is saved."""
+        losses = {name: value for name, value in metrics.items() if name.endswith("_loss") and math.isnan(value)}
+        if losses and self._on_nan == "stop":
+            step_text = f"step {self.state.global_step}, learning rate {self._get_learning_rate():.3g}"
+            text = f"{' and '.join(losses)} is NaN: {step_text}; no checkpoint of this step was saved"
+            raise NotFiniteError(Problem("", text, _REMEDY))
+        return bool(super()._determine_best_metric(metrics, trial))
 
     def _rows_of_step(self) -> list[int]:
         """Return the training rows of the current step, counted from 0; empty if they have no numbers."""

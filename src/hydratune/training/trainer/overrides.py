@@ -27,6 +27,10 @@ class Override(NamedTuple):
 
 
 OVERRIDES = {
+    "_determine_best_metric": Override(
+        "The last point after an evaluation, and before its checkpoint, at which a NaN loss can be detected.",
+        "6aec24273ce2da96",
+    ),
     "_finalize_training": Override(
         "The training loss is the mean over all processes; upstream adds that of rank 0 alone.",
         "f5fd9dc629c98a72",
@@ -42,6 +46,10 @@ OVERRIDES = {
     "_get_grad_norm": Override(
         "The last point before the optimizer at which a NaN can be detected.",
         "24f67e25bdc0e4ab",
+    ),
+    "_get_learning_rate": Override(
+        "Logs the learning rate without the multiplier of the first parameter group.",
+        "d486e7ee5a43b5fc",
     ),
     "_get_num_items_in_batch": Override(
         "Models take the mean over their own micro-batch; many of them ignore the number or divide by it twice.",
@@ -66,6 +74,10 @@ OVERRIDES = {
     "_load_from_checkpoint": Override(
         "Reads weights by their names in the file, since upstream skips renamed ones, for example of ViT.",
         "e40df75e25ed6be4",
+    ),
+    "_load_optimizer_and_scheduler": Override(
+        "A state that does not fit the model is one error, and not a traceback of torch.",
+        "1d9ade6f2bd18b79",
     ),
     "_load_rng_state": Override(
         "Restores the running loss and the training time, which upstream keeps only in memory.",

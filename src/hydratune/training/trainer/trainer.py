@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +21,10 @@ from transformers.trainer_utils import EvalLoopOutput, has_length
 from hydratune.config.configurable import Configurable
 from hydratune.training.effective_precision import full_precision
 from hydratune.training.trainer.accumulation import GradientAccumulationMixin
-from hydratune.training.trainer.nan_guard import NanGuardMixin
+from hydratune.training.trainer.eval_sets import EvalSetsMixin
 from hydratune.training.trainer.sampler import LengthGroupedSampler, ShuffledSampler, lengths
+from hydratune.training.trainer.score_file import ScoreFile
+from hydratune.training.trainer.unfreezing import UnfreezingMixin
 from hydratune.utils import clock
 from hydratune.utils.rng import seeded_generator
 
@@ -29,7 +32,7 @@ from hydratune.utils.rng import seeded_generator
 transformers.trainer.time = trainer_utils.time = clock
 
 
-class Trainer(NanGuardMixin, GradientAccumulationMixin, Configurable):
+class Trainer(UnfreezingMixin, EvalSetsMixin, GradientAccumulationMixin, Configurable):
     """Hugging Face's `Seq2SeqTrainer`, made exact and safe; it acts as `Trainer` if nothing is generated.
 
     The order of training rows depends only on the data seed and the epoch. Evaluation reads all rows in their order.
@@ -37,6 +40,7 @@ class Trainer(NanGuardMixin, GradientAccumulationMixin, Configurable):
     Scores and loss of several processes equal those of one process, at any batch size.
     """
 
+    compute_metrics: Any
     eval_precision: str | None = None  # `fp32` for evaluation without autocast
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -90,9 +94,8 @@ class Trainer(NanGuardMixin, GradientAccumulationMixin, Configurable):
         the batch size, and omits batches with a non-finite loss. Load-balancing losses of mixtures of experts are only
         for training, because their value also depends on the batch.
         """
-        self.gather_function = self.accelerator.gather_for_metrics  # `Seq2SeqTrainer` does not drop these rows
         self._losses, self._counts = [], []
-        with _without_router_losses(self.model):
+        with _without_router_losses(self.model), self._scores_in_file():
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if f"{metric_key_prefix}_loss" in output.metrics:
             loss = self._mean_loss()
@@ -101,6 +104,22 @@ class Trainer(NanGuardMixin, GradientAccumulationMixin, Configurable):
             else:
                 output.metrics[f"{metric_key_prefix}_loss"] = loss
         return output
+
+    @contextmanager
+    def _scores_in_file(self) -> Iterator[None]:
+        """Write matrices of probabilities to a file, and drop the rows that fill up the last batch.
+
+        `Seq2SeqTrainer` does not drop these rows.
+        """
+        compute_metrics = self.compute_metrics
+        with ScoreFile(Path(self.args.output_dir)) as scores:
+            self.gather_function = lambda outputs: scores.take(self.accelerator.gather_for_metrics(outputs))
+            self.compute_metrics = compute_metrics and scores.completing(compute_metrics)
+            try:
+                yield
+            finally:
+                self.compute_metrics = compute_metrics
+                self.gather_function = self.accelerator.gather_for_metrics
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the evaluation over all processes."""

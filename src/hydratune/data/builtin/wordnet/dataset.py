@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.builtin.wordnet.database import EVERY, PartOfSpeech, Synset, distinct, read_synsets, share
+from hydratune.data.eval_sets import kind_of
 from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
 from hydratune.utils.errors import Problem
@@ -42,7 +43,7 @@ class Wordnet(Source):
 
         splits = DatasetDict()
         for split, synsets in self.deal().items():
-            rows = list(islice(self.make(synsets), self.rows[split]))
+            rows = list(islice(self.make(synsets), self.rows[kind_of(split)]))
             splits[split] = Dataset.from_list(rows, features=self.features(rows))
         return RawDataset(splits)
 

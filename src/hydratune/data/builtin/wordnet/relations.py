@@ -89,11 +89,28 @@ class WordnetPairs(Wordnet):
 
     The other gloss is of the same broad class. Two words make four rows, so that one side alone has no information
     about the label.
+
+    Args:
+        by_part_of_speech: Whether validation and test have a set for each part of speech.
     """
 
     rows: ClassVar[Mapping[str, int]] = {"train": 8000, "validation": 600, "test": 1000}
 
     labels: list[str] | None = field(default_factory=lambda: ["other", "match"])
+    by_part_of_speech: bool = False
+
+    def validation_sets(self) -> list[str]:
+        """Return the parts of speech if each is a separate set."""
+        return [*self.parts] if self.by_part_of_speech else []
+
+    def deal(self) -> dict[str, Sequence[Synset]]:
+        """Return the synsets of each split, or of each set."""
+        splits = {**super().deal()}
+        if self.by_part_of_speech:
+            for split, part in product(("validation", "test"), self.parts):
+                splits[f"{split}.{part}"] = [synset for synset in splits[split] if synset.pos == part]
+            del splits["validation"], splits["test"]
+        return splits
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
         """Yield four rows for each two synsets of a class that have an example."""

@@ -1,13 +1,13 @@
-"""A classification dataset of glosses of nouns by their broad class."""
+"""Classification datasets of glosses of nouns by their broad class."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from hydratune.data.builtin.wordnet.database import Synset, draw, read_synsets
+from hydratune.data.builtin.wordnet.database import PartOfSpeech, Synset, draw, read_synsets
 from hydratune.data.builtin.wordnet.dataset import Row, Wordnet
 
 if TYPE_CHECKING:
@@ -47,6 +47,25 @@ class WordnetSupersense(Wordnet):
         from datasets import ClassLabel, Features, Value
 
         return Features({"text": Value("string"), "label": ClassLabel(names=sorted({row["label"] for row in rows}))})
+
+
+@dataclass(kw_only=True)
+class WordnetStates(Wordnet):
+    """Gloss of a noun -> whether it is a state (`text`, `label`: other or state).
+
+    The labels have their natural frequencies: 4.4% of the nouns are states, e.g. illnesses, conditions, or moods.
+    """
+
+    parts: ClassVar[Sequence[PartOfSpeech]] = ("noun",)
+    rows: ClassVar[Mapping[str, int]] = {"train": 3000, "validation": 1500, "test": 3000}
+
+    labels: list[str] | None = field(default_factory=lambda: ["other", "state"])
+
+    def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
+        """Return a row for each synset."""
+        return (
+            {"text": noun.gloss, "label": "state" if noun.category == "noun.state" else "other"} for noun in synsets
+        )
 
 
 def _unambiguous(nouns: Sequence[Synset]) -> dict[str, list[Synset]]:

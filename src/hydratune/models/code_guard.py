@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.config import allowlist
+from hydratune.utils.checkpoint_references import LOADING, is_hub_kernel
 from hydratune.utils.errors import KEY, Problem, invalid_value
+from hydratune.utils.secret_names import LABELS
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Fields of a model's config that name code, or arguments of `from_pretrained` that name its location.
+# Fields of a model's config that name code.
 _CODE_FIELDS = (
     *("attn_implementation", "auto_map", "checkpoint_path", "code_revision", "trust_remote_code", "use_kernels"),
 )
@@ -34,16 +36,23 @@ def remote(repo_id: str, revision: str | None) -> Iterator[Problem]:
 
 def kernel(implementation: str | None) -> Iterator[Problem]:
     """Yield an error if transformers would download code to compute attention."""
-    if implementation is not None and "/" in implementation:
+    if implementation is not None and is_hub_kernel(implementation):
         text = f"{KEY}={implementation!r} would download code from the Hub"
         yield Problem("attn_implementation", text, f"set {KEY}=sdpa or null")
 
 
 def fields(config: Mapping[str, Any], key: str = "config") -> Iterator[Problem]:
-    """Yield an error for each field of a model's config, or of a config inside it, that would name code."""
+    """Yield an error for each field of a model's config, or of a config inside it, that names code or its location.
+
+    The config class of the model, which `models.base.check_fields` compares with, is not imported here.
+    """
     for name, value in config.items():
-        if str(name).startswith("_") or name in _CODE_FIELDS:
-            reason = "it is a private field" if str(name).startswith("_") else "it can load code"
+        if str(name).startswith("_") or name in _CODE_FIELDS or name in LOADING:
+            reason = "it can load code"
+            if str(name).startswith("_"):
+                reason = "it is a private field"
+            elif name in LOADING:
+                reason = "it is an option of loading, not a field of the model's config"
             yield Problem(f"{key}.{name}", f"{KEY} is not allowed: {reason}", f"remove {KEY}")
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and name not in LABELS:
             yield from fields(value, f"{key}.{name}")

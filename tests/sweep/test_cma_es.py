@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import create_trial
 
 from hydratune.config import allowlist
-from hydratune.sweep.samplers import CmaEsSampler
+from hydratune.sweep.cma_es import CmaEsSampler
 
 
 class Evil:

@@ -1,0 +1,73 @@
+"""Padding of batches of 32 texts, in any order and grouped by length: `python benchmarks/padding.py`.
+
+Tokens of padding as a share of the tokens of the texts, the mean over epochs and seeds. Nothing is trained. The texts
+are those of WordNet's data sets, and of `--data`, a directory with `train.jsonl` (`sentence1`, `sentence2`).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import finish, parse, parser
+from contest import checkpoint
+from rich.table import Table
+
+BATCH = 32
+EPOCHS, SEEDS = 4, 5
+
+
+def lengths(data: Path | None) -> dict[str, list[int]]:
+    """Name of the data -> number of tokens of each training row."""
+    from transformers import AutoTokenizer
+
+    from hydratune.data import WordnetPairs, WordnetSupersense
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(checkpoint()))
+    pairs, glosses = (source.read().splits["train"] for source in (WordnetPairs(), WordnetSupersense()))
+    texts = {"wordnet_pairs": (pairs["text"], pairs["text_pair"]), "wordnet_supersense": (glosses["text"],)}
+    if data:
+        rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
+        texts[data.name] = tuple([row[name] for row in rows] for name in ("sentence1", "sentence2"))
+    return {name: [*map(len, tokenizer(*map(list, columns))["input_ids"])] for name, columns in texts.items()}
+
+
+def padding(counts: Sequence[int], grouped: bool) -> float:
+    """Return the share of padding."""
+    from hydratune.training.trainer.sampler import LengthGroupedSampler, ShuffledSampler
+
+    shares = []
+    for seed in range(SEEDS):
+        sampler = LengthGroupedSampler(counts, BATCH, seed) if grouped else ShuffledSampler(len(counts), seed)
+        for epoch in range(EPOCHS):
+            sampler.set_epoch(epoch)
+            order = [counts[row] for row in sampler]
+            batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+            shares.append(sum(max(batch) * len(batch) for batch in batches) / sum(order) - 1)
+    return statistics.fmean(shares)
+
+
+def main() -> None:
+    """Prints the table and writes it as JSON."""
+    made = parser(__doc__, rounds=1)
+    made.add_argument("--data", type=Path, help="a directory of train.jsonl with sentence1 and sentence2")
+    given = parse(made)
+    by_data = lengths(given.data)
+    table = Table("rows", "order", *by_data)
+    values: dict[str, dict[str, float]] = {}
+    for rows in (128, 512) if given.quick else (128, 512, 2048):
+        samples = {name: random.Random(0).sample(counts, rows) for name, counts in by_data.items()}  # noqa: S311
+        for grouped in (False, True):
+            shares = {name: padding(counts, grouped) for name, counts in samples.items()}
+            order = "grouped by length" if grouped else "shuffled"
+            values[f"{rows} rows, {order}"] = shares
+            table.add_row(f"{rows:,}", order, *(f"{share:.0%}" for share in shares.values()))
+    finish(__file__, given.out, [table], {"padding": values})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Options and overrides of training, of sweeps, and of commands that take the same arguments."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from hydratune.config.composition import Request
+from hydratune.config.flag_hints import suggest_override
+from hydratune.utils.arguments import DRY_RUN, VERBOSITY_FLAGS, report_usage_error, suggest_flag
+from hydratune.utils.errors import ConfigError, Problem
+from hydratune.utils.logs import QUIET, VERBOSE
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    """Return Hydra's parser with our own flags."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.allow_abbrev = False  # an abbreviation could be another option than the user means
+    parser.prog, parser.description = "hydratune", "Options of training and sweeps; most of them are Hydra's."
+    dry_run_help = "Validate the config, or with -m all trials, and train nothing"
+    parser.add_argument(*DRY_RUN, action="store_true", help=dry_run_help)
+    quiet_help = "Show warnings, errors, and the result only; the log file has everything"
+    parser.add_argument(*VERBOSITY_FLAGS[QUIET], action="store_true", help=quiet_help)
+    verbose_help = "Also show debug messages and those of libraries, with time, level, and logger"
+    parser.add_argument(*VERBOSITY_FLAGS[VERBOSE], action="store_true", help=verbose_help)
+    return parser
+
+
+def print_options() -> None:
+    """Print all options of training and of sweeps."""
+    parser = _train_parser()
+    for action in parser._actions:  # one of Hydra's texts is made only when it is printed
+        action.help = action.help and str(action.help)
+    parser.print_help()
+
+
+def parse_overrides(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return Hydra's flags, `dry_run`, and the overrides, which may precede or follow flags.
+
+    Raises:
+        ConfigError: For each option that does not exist.
+    """
+    parser = _train_parser()
+    parser.error = partial(report_usage_error, parser)  # type: ignore[method-assign]
+    flags, rest = parser.parse_known_intermixed_args(list(arguments))
+    if unknown := [text for text in rest if text.startswith("--")]:
+        raise ConfigError(*(_unknown_option(parser, text, arguments) for text in unknown))
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return flags
+
+
+def _unknown_option(parser: argparse.ArgumentParser, text: str, arguments: Sequence[str]) -> Problem:
+    """Return the error for an option that does not exist; its value follows `=` or is the next argument."""
+    flag, _, value = text.removeprefix("--").partition("=")
+    following = [*arguments[arguments.index(text) + 1 :], "-"][0]
+    value = value or ("" if following.startswith("-") or re.match(r"[\w.+~/@]+=", following) else following)
+    hint = suggest_override(flag, value, Request().groups) or suggest_flag(parser, flag)
+    return Problem(f"--{flag}", f"unknown option --{flag}", hint or f"see `{parser.prog} --help`")

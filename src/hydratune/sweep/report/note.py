@@ -1,0 +1,53 @@
+"""Note of a sweep's run in MLflow: the best trial, how to test it, the search space, and the trials after the best."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from hydratune.sweep.plan import Plan, values_of
+from hydratune.sweep.report import results
+from hydratune.sweep.report.tables import summary
+from hydratune.tracking.notes import note
+from hydratune.utils.provenance import cli_path
+
+if TYPE_CHECKING:
+    from hydratune.sweep.study import Study
+
+_TOP = 5  # trials
+
+
+def sweep_note(study: Study, rows: Sequence[results.TrialRow]) -> str:
+    """Return the note of a sweep in its current state."""
+    plan = study.plan
+    lines = [*best_sentences(plan, rows)]
+    lines += [f"Retrain and test it: {finish_command(plan)}"] if lines else []
+    lines += [summary(plan, rows, study.total(), study.options.workers)]
+    facts = space_facts(study)
+    top = results.ranked(plan, rows)[:_TOP]
+    facts |= {
+        f"{i}. {results.scores_text(plan, row)}": f"trial {row.number}: {row.name}" for i, row in enumerate(top, 1)
+    }
+    return note(lines, facts | {"directory": os.path.relpath(plan.directory), "table and plots": "artifacts, report/"})
+
+
+def finish_command(plan: Plan) -> str:
+    """Return the command that retrains and tests the best trial."""
+    return shlex.join([cli_path(), "sweep", "finish", os.path.relpath(plan.directory)])
+
+
+def space_facts(study: Study) -> dict[str, object]:
+    """Return name -> value of what the sweep searches, and with which budget."""
+    plan = study.plan
+    facts: dict[str, object] = {f"space: {plan.short_names[p.name]}": values_of(p) for p in plan.space.parameters}
+    facts |= {"folds": f"{plan.folds} x {plan.repeats}"} if plan.folds else {}
+    return facts | {"trials": study.total(), "pruner": study.options.pruner, "seeds": ", ".join(map(str, plan.seeds))}
+
+
+def best_sentences(plan: Plan, rows: Sequence[results.TrialRow]) -> Iterator[str]:
+    """Yield the values and the settings of the best trial, and how they are to be read."""
+    for row in results.pareto_front(plan, rows)[:1]:
+        yield f"Best: {results.scores_text(plan, row)} (trial {row.number}: {row.name}{results.ties(plan, rows, row)})"
+        yield "This score is biased upwards, because validation selected the trial."

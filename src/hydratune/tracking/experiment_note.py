@@ -1,0 +1,58 @@
+"""Note of an experiment in MLflow: its best run and the states of its runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydratune.tracking.notes import NOTE, note
+from hydratune.tracking.runs_view import PARENT, view
+from hydratune.utils.formats import is_finite, metric_name, number_text, ties_text
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+OWN_NOTE = "hydratune.note"  # tag: the note that we wrote last; a different note is the user's, which stays
+_MOST_RUNS, _TOP = 1000, 3
+_ID = 12  # characters that identify a run for `hydratune compare`
+
+
+def write_experiment_note(client: MlflowClient, experiment_id: str) -> None:
+    """Describe the runs of an experiment, unless the user has written a note."""
+    tags = client.get_experiment(experiment_id).tags
+    if tags.get(NOTE, "") != tags.get(OWN_NOTE, ""):
+        return
+    runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)
+    parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
+    text = _note([run for run in runs if run.info.run_id not in parents], len(parents))
+    if text and text != tags.get(NOTE):
+        client.set_experiment_tag(experiment_id, NOTE, text)
+        client.set_experiment_tag(experiment_id, OWN_NOTE, text)
+
+
+def _note(runs: Sequence[Any], sweeps: int) -> str:
+    """Return the note; empty if no run records its objective."""
+    state = view([run.data for run in runs])
+    if state is None:
+        return ""
+    metric = str(state["orderByKey"]).removeprefix("metrics.`").removesuffix("`")
+    name = metric_name(metric.partition("/")[2])
+    finished = [run for run in runs if run.info.status == "FINISHED" and is_finite(run.data.metrics.get(metric))]
+    finished.reverse()  # the first of several runs with the same value is the best one, as in a sweep
+    ranked = sorted(finished, key=lambda run: run.data.metrics[metric], reverse=not state["orderByAsc"])
+    counts = Counter(run.info.status.lower() for run in runs)
+    states = ", ".join(f"{count} {status}" for status, count in counts.items())
+    scores = [(f"{name} {number_text(run.data.metrics[metric])}", run.info.run_name) for run in ranked[:_TOP]]
+    top = {f"{i}. {score}": run_name for i, (score, run_name) in enumerate(scores, 1)}
+    ties = ties_text((run.data.metrics[metric] for run in ranked), ranked[0].data.metrics[metric]) if ranked else ""
+    best = [f"Best {score} ({run_name}{ties})" for score, run_name in scores[:1]]
+    lines = [*best, f"{_count(len(runs), 'run')} ({states}), {_count(sweeps, 'sweep')}"]
+    ids = [run.info.run_id[:_ID] for run in ranked[:2]]
+    command = {"test the difference of the best two": shlex.join(["hydratune", "compare", *ids])}
+    return note(lines, top | (command if len(ids) > 1 else {}))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,43 @@
+"""Directories of the runs on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from hydratune.utils.files import CONFIG, LOCK, OVERRIDES, PLAN
+
+
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """Return the directories of the runs in and below some folders, trials of sweeps included, the newest first."""
+    directories = {directory for folder in folders for directory in _walk(Path(folder))}
+    return sorted(directories, key=start_time, reverse=True)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield the directories of runs; `.hydra/` and MLflow's artifacts have some files of a run, but are not one."""
+    for folder, subfolders, names in os.walk(root):
+        directory = Path(folder)
+        is_trial = {CONFIG, OVERRIDES} <= {*names} and is_in_sweep(directory)
+        if (LOCK in names and ".hydra" in subfolders) or is_trial:
+            yield directory
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+
+
+def is_in_sweep(directory: Path) -> bool:
+    """Return whether a directory is that of a trial: that of a sweep is one level above, or two with several seeds."""
+    return any((parent / PLAN).is_file() for parent in directory.absolute().parents[:2])
+
+
+def start_time(directory: Path) -> float:
+    """Return when the run or sweep in a directory began, in seconds since 1970; 0 if that cannot be read.
+
+    The lock file of a run never changes. A trial has none, but writes its overrides when it starts; a sweep writes its
+    plan.
+    """
+    for name in (LOCK, OVERRIDES, PLAN):
+        with suppress(OSError):
+            return (directory / name).stat().st_mtime
+    return 0.0

@@ -1,0 +1,61 @@
+"""Typed reading of the JSON files that runs and sweeps store, which another program or person may have changed."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Hashable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Form = TypeVar("Form")
+
+
+class StoredFileError(ValueError):
+    """Error for a stored file with another form; the message names the key, e.g. `loss.seconds: field required`."""
+
+
+def read_stored(path: Path, form: type[Form]) -> Form:
+    """Return the content of a JSON file, whose keys and types must be those of `form`.
+
+    Values are not converted: `"3"` is not an integer. Keys that `form` lacks, e.g. of a later version, are ignored.
+
+    Args:
+        path: The file.
+        form: A frozen dataclass, or a type such as `list[str]`.
+
+    Raises:
+        OSError: The file cannot be read.
+        StoredFileError: The file is not JSON, lacks a key, or has a value of another type.
+    """
+    return parse_stored(read_regular(path), form)
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the bytes of a file; raise OSError for a pipe or a device, which may have no end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
+
+
+def parse_stored(text: str | bytes, form: type[Form]) -> Form:
+    """Return the value of a JSON document; see `read_stored`."""
+    from pydantic import ValidationError
+
+    try:
+        value: Form = _adapter(cast(Hashable, form)).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise StoredFileError(f"{key}: {first['msg']}" if key else first["msg"]) from error
+    return value
+
+
+@cache
+def _adapter(form: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(form)

@@ -1,0 +1,85 @@
+"""Names that mark secrets, and the forms in which texts contain them."""
+
+import dataclasses
+import inspect
+import re
+
+import pytest
+from transformers import TrainingArguments
+
+from hydratune.config.composition import shipped_dir
+from hydratune.utils.provenance import redact
+from hydratune.utils.secret_forms import contains_secret, replace_secret
+from hydratune.utils.secret_names import is_secret, is_secret_parameter, is_secret_variable
+
+WORDS = [
+    *("auth", "oauth_token", "bearer", "passphrase", "signature", "session", "cookie", "cookies", "session_id", "jwt"),
+    *("Authorization", "oauth2", "credentials", "client-secret", "accessToken", "id_token", "csrf_token", "bot_token"),
+    *("pat", "sig", "sas_token", "otp", "storage_key", "ssh_key", "X-Amz-Signature", "password2", "authtoken"),
+]
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_secret_words_mark_keys_variables_and_parameters(name):
+    """One list serves all three."""
+    variable = re.sub(r"(?<=[a-z])(?=[A-Z])|-", "_", name).upper()
+    assert (is_secret(f"vars.{name}"), is_secret_variable(f"MY_{variable}"), is_secret_parameter(name)) == (True,) * 3
+
+
+def test_is_secret_accepts_every_argument_of_training_and_peft():
+    """`hub_token` is the only secret among them."""
+    import peft
+
+    kinds = [kind for _, kind in inspect.getmembers(peft, inspect.isclass) if dataclasses.is_dataclass(kind)]
+    names = {field.name for kind in (TrainingArguments, *kinds) for field in dataclasses.fields(kind)}
+    assert [name for name in names if is_secret(name)] == ["hub_token"]
+
+
+def test_is_secret_accepts_every_key_of_the_shipped_configs():
+    """No key of a shipped config is masked."""
+    keys = {
+        key for path in shipped_dir().rglob("*.yaml") for key in re.findall(r"^[ #]*([\w-]+):", path.read_text(), re.M)
+    }
+    assert len(keys) > 50
+    assert [key for key in keys if is_secret(key)] == []
+
+
+def test_labels_named_like_secrets_are_not_masked():
+    """The names of keys below `labels` are data."""
+    plain = {"labels": {"cookie": "Cookie", "session": 1}, "label2id": {"token": 3}, "auth": {"x": 1}}
+    assert redact(plain) == {**plain, "auth": "***"}
+    assert not is_secret("dataset.labels.cookie")
+
+
+SECRET = "CANARY 01'23/4 +5"
+FORMS = [
+    "CANARY 01'23/4 +5", "CANARY  01'23/4\t+5", "CANARY01'23/4+5", "CANARY%2001'23/4%20+5", "CANARY+01%2723%2F4+%2B5",
+    "CANARY%252001%252723%252F4%2520%252B5", "CANARY 01\\'23/4 +5", "'CANARY' '01''23/4' +5", "%43ANARY 01'23/4 +5",
+    "CANARY&#32;01&#39;23/4 +5", "CANARY\n01'23/4\n+5", "canary%2001%2723%2f4%20%2b5".replace("canary", "CANARY"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_secret_is_masked_whatever_its_spaces_quotes_and_encoding(monkeypatch, form):
+    """Without the variable, the text does not change."""
+    text = f"see <{form}> here"
+    assert redact(text) == text
+    monkeypatch.setenv("S1_TOKEN", SECRET)
+    masked = redact(text)
+    assert "***" in masked
+    assert "ANARY" not in masked
+    assert redact("see CANARY 01 here") == "see CANARY 01 here"
+
+
+@pytest.mark.parametrize("header", ["Cookie: id=CANARY; b=CANARY", "{'Set-Cookie': 'sid=CANARY; Path=/'}"])
+def test_cookie_is_masked(header):
+    """As in the messages of HTTP clients."""
+    assert "CANARY" not in redact(header)
+    assert redact("cookie: a small cake") == "cookie: a small cake"
+
+
+@pytest.mark.parametrize("text", ["http://canary-0123.host", "CANARY-0123", "a Canary%2D0123 b"])
+def test_secret_in_another_case_is_found(text):
+    """Host names, for example, are written in lower case."""
+    assert contains_secret(text, "cAnArY-0123")
+    assert "0123" not in replace_secret(text, "cAnArY-0123", "***")
