@@ -165,7 +165,7 @@ def reader(own_directory, monkeypatch):
     monkeypatch.setenv("SWEEP_STORAGE", "postgresql://USER@HOST/DATABASE")
     monkeypatch.setenv("HYDRATUNE_ALLOW", f"OWNER/NAME@{COMMIT}")
     monkeypatch.setattr("hydratune.utils.hub.check", lambda _: ())
-    monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_: [*configs] and "")
+    monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_, **__: [*configs] and "")
     for name in ("parse_args", "parse_intermixed_args"):
         monkeypatch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
 

@@ -36,7 +36,7 @@ def started(toy, monkeypatch):
 
     monkeypatch.setattr("hydratune.cli.train.run", train)
     monkeypatch.setattr(
-        "hydratune.cli.train.preflight", lambda configs, *_: SimpleNamespace(checkpoint=[*configs] and None)
+        "hydratune.cli.train.preflight", lambda configs, *_, **__: SimpleNamespace(checkpoint=[*configs] and None)
     )
     return start
 

@@ -8,8 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from fake_sweep import SPACE, fake, fake_study
 from hydratune.cli.main import dispatch
@@ -360,17 +363,21 @@ def test_adapter_of_an_adapter_is_refused(train, toy, copied, private, own_direc
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")
-def test_adapter_of_an_adapter_would_read_other_weights(train, toy, copied, own_directory, monkeypatch):
-    """Positive control: without the check, the weights outside the checkpoint of the inner adapter are read."""
-    sharded(copied, "../private.safetensors")
+def test_adapter_of_an_adapter_would_read_other_weights(train, toy, copied, own_directory):
+    """Positive control: transformers reads the weights that an adapter without a model of its own names.
+
+    It does so for each repository of the Hub, and for a directory without a config.json.
+    """
     lora = ["adapter=lora", "adapter.config.target_modules=[query]", "trainer.args.max_steps=1"]
-    folder = train(*toy, *lora).directory / "model"
-    inner = Path(shutil.copytree(folder, own_directory / "inner"))
+    inner = Path(shutil.copytree(train(*toy, *lora).directory / "model", own_directory / "inner"))
     edit(inner / "adapter_config.json", base_model_name_or_path=str(copied))
     (inner / "config.json").unlink()
-    edit(folder / "adapter_config.json", base_model_name_or_path=str(inner))
-    monkeypatch.setattr(hub, "check_no_adapter", lambda *_: None)
-    assert adapters.load(folder)
+    with pytest.raises(ConfigError):
+        hub.check_no_adapter("adapter", str(inner))
+    config = AutoConfig.from_pretrained(copied)
+    loaded = AutoModelForSequenceClassification.from_pretrained(inner, config=config)
+    read = load_file(copied / "model.safetensors")["embeddings.word_embeddings.weight"]
+    assert torch.equal(loaded.get_input_embeddings().weight, read)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")

@@ -162,7 +162,7 @@ def test_swept_address_of_a_config_file(own_directory, database, monkeypatch):
     path.parent.mkdir(parents=True)
     params = {"tracking.uri": f"sqlite:///{database},sqlite:///outputs/x.db"}
     path.write_text("# @package _global_\n" + json.dumps({"sweep": {"params": params}}))
-    monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_: [*configs])
+    monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_, **__: [*configs])
     with pytest.raises(ConfigError) as caught:
         train(["-m", "--config-dir", "conf", "dataset=digits", "experiment=theirs", "--dry-run"])
     assert [problem.key for problem in caught.value.problems] == ["tracking.uri"]

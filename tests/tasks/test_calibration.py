@@ -20,8 +20,13 @@ from hydratune.tasks.calibration_file import parse, read
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.errors import ConfigError
 
-RANDOM = np.random.default_rng(0)
 ROWS = 300
+
+
+@pytest.fixture
+def random():
+    """Generator of each test's own, so that its numbers do not depend on the tests before it."""
+    return np.random.default_rng(0)
 
 
 class Logits(ClassifierMixin, BaseEstimator):
@@ -51,7 +56,8 @@ class Decisions(Logits):
     """With a decision function."""
 
     def decision_function(self, x):
-        """Return logits, or the log odds of the second of two labels."""
+        """Return logits, or the log odds of the second of two labels; scikit-learn fits in their precision."""
+        x = x.astype("float64")
         return x if self.labels > 2 else x[:, 1] - x[:, 0]
 
 
@@ -63,27 +69,27 @@ class Probabilities(Logits):
         return activate(torch.from_numpy(x), False).numpy()
 
 
-def case(labels):
+def case(random, labels):
     """Overconfident logits and true labels."""
-    logits = RANDOM.normal(size=(ROWS, labels)).astype("float32") * 4
-    noisy = logits / 3 + RANDOM.gumbel(size=logits.shape)
+    logits = random.normal(size=(ROWS, labels)).astype("float32") * 4
+    noisy = logits / 3 + random.gumbel(size=logits.shape)
     return logits, noisy.argmax(-1)
 
 
 @pytest.mark.parametrize("labels", [2, 4])
 @pytest.mark.parametrize(("method", "estimator"), [("temperature", Decisions), ("isotonic", Probabilities)])
-def test_calibration_is_that_of_scikit_learn(method, estimator, labels):
+def test_calibration_is_that_of_scikit_learn(random, method, estimator, labels):
     """On new rows."""
-    (logits, true), (new, _) = case(labels), case(labels)
+    (logits, true), (new, _) = case(random, labels), case(random, labels)
     reference = CalibratedClassifierCV(FrozenEstimator(estimator(labels)), method=method).fit(logits, true)
     ours = fit(method, logits, true, is_multi_label=False).probabilities(torch.from_numpy(new))
     assert ours.numpy() == pytest.approx(reference.predict_proba(new), abs=1e-4)
 
 
-def test_isotonic_of_label_sets_is_that_of_each_label():
+def test_isotonic_of_label_sets_is_that_of_each_label(random):
     """Probabilities of a row do not add up to 1."""
-    logits = RANDOM.normal(size=(ROWS, 3)).astype("float32")
-    true = (RANDOM.random((ROWS, 3)) < 1 / (1 + np.exp(-2 * logits))).astype("float32")
+    logits = random.normal(size=(ROWS, 3)).astype("float32")
+    true = (random.random((ROWS, 3)) < 1 / (1 + np.exp(-2 * logits))).astype("float32")
     p = activate(torch.from_numpy(logits), True).numpy()
     ours = fit("isotonic", logits, true, is_multi_label=True).probabilities(torch.from_numpy(logits)).numpy()
     for label in range(3):
@@ -91,34 +97,34 @@ def test_isotonic_of_label_sets_is_that_of_each_label():
         assert ours[:, label] == pytest.approx(reference, abs=1e-6)
 
 
-def test_temperature_of_label_sets_is_the_one_that_was_used():
+def test_temperature_of_label_sets_is_the_one_that_was_used(random):
     """Labels that are drawn from scaled logits give the scale back."""
-    logits = RANDOM.normal(size=(20_000, 2)).astype("float32") * 6
-    true = (RANDOM.random(logits.shape) < 1 / (1 + np.exp(-logits / 2.5))).astype("float32")
+    logits = random.normal(size=(20_000, 2)).astype("float32") * 6
+    true = (random.random(logits.shape) < 1 / (1 + np.exp(-logits / 2.5))).astype("float32")
     assert fit("temperature", logits, true, is_multi_label=True).temperature == pytest.approx(2.5, rel=0.05)
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
-def test_calibration_ignores_rows_without_a_label(method):
+def test_calibration_ignores_rows_without_a_label(random, method):
     """A negative ID stands for a label that the model does not have."""
-    logits, true = case(3)
+    logits, true = case(random, 3)
     more = np.concatenate([logits, -logits]), np.concatenate([true, np.full(ROWS, -100)])
-    new = torch.from_numpy(case(3)[0])
+    new = torch.from_numpy(case(random, 3)[0])
     first, second = (fit(method, *rows, is_multi_label=False).probabilities(new) for rows in ((logits, true), more))
     assert torch.equal(first, second)
 
 
-def test_isotonic_keeps_the_probabilities_of_labels_without_rows():
+def test_isotonic_keeps_the_probabilities_of_labels_without_rows(random):
     """There is nothing to fit, and a probability of 0 would be a guess."""
-    logits, true = case(3)
+    logits, true = case(random, 3)
     curves = fit("isotonic", logits, np.where(true == 2, 0, true), is_multi_label=False).curves
     assert [bool(x) for x, _ in curves] == [True, True, False]
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
-def test_calibration_survives_its_file(method, tmp_path):
+def test_calibration_survives_its_file(random, method, tmp_path):
     """The JSON has all digits."""
-    logits, true = case(3)
+    logits, true = case(random, 3)
     calibrator = fit(method, logits, true, is_multi_label=False)
     (tmp_path / FILE).write_text(json.dumps(calibrator.content()))
     assert torch.equal(
