@@ -34,6 +34,21 @@ def test_light_starts(arguments):
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--help"], ["--hydra-help"], ["--info", "config"]])
+def test_printing_imports_no_code_of_runs(arguments):
+    """Flags that only print import nothing of the packages that train, sweep, read data, or record."""
+    code = (
+        "import sys; sys.argv = ['hydratune', *sys.argv[1:]]\n"
+        "from hydratune.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "packages = {name.split('.')[1] for name in sys.modules if name.startswith('hydratune.')}\n"
+        "assert packages <= {'cli', 'config', 'utils', 'conf'}, packages\n"
+        "assert 'hydratune.cli.train' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["help"], ["help", "train"]])
 def test_help_fits_one_screen_and_names_every_command(capsys, arguments):
     """All commands, in at most 45 lines of at most 80 columns."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.cli.train import checked, make_request, with_project_configs
-from hydratune.cli.train_options import parse_overrides
+from hydratune.cli.train import checked
+from hydratune.cli.train_options import make_request, parse_overrides, with_project_configs
 from hydratune.config import composition
 from hydratune.config.compose_errors import compose_error
 from hydratune.training.preflight import preflight

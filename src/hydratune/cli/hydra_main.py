@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,18 +11,17 @@ from pathlib import Path
 import hydra
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import Container, DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.train_options import parse_overrides
 from hydratune.config import checked_loader, composition
 from hydratune.config.compose_errors import compose_error
-from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, one_line
+from hydratune.utils.errors import FAILED, ConfigError, Problem, one_line
 from hydratune.utils.hydra_versions import VERSION_BASE
 
 Job = Callable[[DictConfig], None]
@@ -93,21 +91,6 @@ def _prepare(cfg: DictConfig, loader: ConfigLoader, settings: Mapping[str, str],
         cfg.hydra.mode = mode
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     return HydraContext(config_loader=loader, callbacks=Callbacks(cfg))
-
-
-def print_config(cfg: DictConfig, flags: Namespace) -> None:
-    """Print a composed config, or a node of it, as Hydra's flags `--cfg`, `--package`, and `--resolve` require."""
-    with read_write(cfg.hydra):
-        shown = GlobalHydra.instance().hydra.get_sanitized_cfg(cfg, flags.cfg)  # type: ignore[union-attr]
-    package = None if flags.package == "_global_" else flags.package
-    node = OmegaConf.select(shown, package) if package else shown
-    if node is None:
-        raise ConfigError(Problem("--package", f"{KEY} {package}: the config has no such node", "omit it to see all"))
-    if package and isinstance(node, Container):
-        print(f"# @package {package}")
-    if flags.resolve:
-        OmegaConf.resolve(node)
-    print(OmegaConf.to_yaml(node).rstrip("\n") if isinstance(node, Container) else node)
 
 
 def run_hydra(arguments: Sequence[str]) -> int:

@@ -6,8 +6,8 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-from hydratune.cli.train import make_request, train
-from hydratune.cli.train_options import parse_overrides
+from hydratune.cli.train_options import make_request, parse_overrides
+from hydratune.cli.train_or_print import train_or_print
 from hydratune.config.instantiate import build
 from hydratune.sweep.lr_interval import Proposal, RateTrial, propose
 from hydratune.sweep.plan import Plan, make_plan
@@ -36,13 +36,13 @@ def main(arguments: Sequence[str]) -> int:
     sweep_arguments = ["-m", *_overrides(args), *rest]
     flags = parse_overrides(sweep_arguments)
     if flags.dry_run:
-        return train(sweep_arguments)
+        return train_or_print(sweep_arguments)
     plan, cfg = make_plan(make_request(flags))
     if len(plan.space.parameters) > 1:
         others = ", ".join(p.name for p in plan.space.parameters if p.name != _RATE)
         text = f"lr-find searches {_RATE} alone, but {others} has several values"
         raise ConfigError(Problem(others, text, "give it one value"))
-    code = train(sweep_arguments)
+    code = train_or_print(sweep_arguments)
     trials = Study(plan, build(cfg.sweep)).trials()
     rates = [
         RateTrial(trial.params[_RATE], trial.intermediate_values, trial.state.name == "COMPLETE") for trial in trials

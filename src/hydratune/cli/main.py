@@ -11,7 +11,6 @@ import re
 import resource
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from hydratune.config import allowlist, config_folders, servers, trust
@@ -36,7 +35,7 @@ from hydratune.utils.provenance import redact
 # Verb -> the function that takes the remaining arguments and returns the exit code; imported when it is called.
 VERBS = {
     "init": "hydratune.cli.init:main",
-    "train": "hydratune.cli.train:train",
+    "train": "hydratune.cli.train_or_print:train_or_print",
     "resume": "hydratune.cli.resume:main",
     "sweep": "hydratune.cli.sweep:main",
     "lr-find": "hydratune.cli.lr_find:main",
@@ -146,6 +145,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         return _complete(arguments)
     verb, *rest = arguments or [""]
     if verb == "--version":  # Hydra would print its own version
+        from importlib.metadata import version
+
         print(f"hydratune {version('hydratune')}")
         return 0
     if re.fullmatch(r"[^\W\d]+(-[^\W\d]+)*", verb):  # neither a flag nor an override
@@ -174,12 +175,12 @@ def _complete(arguments: Sequence[str]) -> int:
 
     Bash runs `$(...)` in the words that it gets. Names of files and of config keys may come from someone else.
     """
-    from hydratune.cli.train import train
+    from hydratune.cli.train_or_print import train_or_print
 
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         _offer_commands()
-        code = train(arguments)
+        code = train_or_print(arguments)
     for line in output.getvalue().splitlines():
         print(" ".join(word for word in line.split() if _COMPLETION.fullmatch(word)))
     return code

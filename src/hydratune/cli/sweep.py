@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.sweep_finish import finish
-from hydratune.cli.train import train
+from hydratune.cli.train_or_print import train_or_print
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.instantiate import build
 from hydratune.sweep.controller import print_summary
@@ -89,7 +89,7 @@ def _status(arguments: Sequence[str]) -> int:
 
 
 def _plan(arguments: Sequence[str]) -> int:
-    return train(["-m", *arguments, DRY_RUN[-1]])
+    return train_or_print(["-m", *arguments, DRY_RUN[-1]])
 
 
 def _finish(arguments: Sequence[str]) -> int:

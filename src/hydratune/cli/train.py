@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import sys
-from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -22,10 +21,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
-from hydratune.cli.hydra_main import RunFailedError, print_config, run_composed, run_hydra, run_sweep
+from hydratune.cli.hydra_main import RunFailedError, run_composed, run_sweep
 from hydratune.cli.run_summary import oom_hint, show
-from hydratune.cli.train_options import parse_overrides, print_options
-from hydratune.config import composition, hydra_guard, trust, user_settings
+from hydratune.cli.train_options import make_request, parse_overrides, request_flags, with_project_configs
+from hydratune.config import composition, hydra_guard, user_settings
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
@@ -42,7 +41,6 @@ from hydratune.training.preflight import preflight
 from hydratune.training.resume import check_seed
 from hydratune.training.run import run
 from hydratune.utils import signals, slurm, watchdog
-from hydratune.utils.arguments import DRY_RUN
 from hydratune.utils.errors import FAILED, KEY, ConfigError, MachineLostError, NotFiniteError, Problem
 from hydratune.utils.files import (
     CHECKPOINTS,
@@ -50,7 +48,6 @@ from hydratune.utils.files import (
     PRIVATE_FOLDER,
     check_links,
     claim_directory,
-    directory_not_found,
     numbered_directories,
     try_lock,
 )
@@ -60,9 +57,6 @@ from hydratune.utils.provenance import cli_path
 from hydratune.utils.yaml_files import read_hydra_node, read_overrides
 
 log = logging.getLogger(__name__)
-
-
-_MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra accepts one of them
 
 
 def train(
@@ -85,22 +79,10 @@ def train(
         arguments = with_project_configs(arguments)
     flags = parse_overrides(arguments)
     request, dry_run = replace(make_request(flags), stored=stored), flags.dry_run
-    rest = [argument for argument in arguments if argument not in (*flags.overrides, *DRY_RUN)]
-    if flags.shell_completion:
-        return run_hydra([*rest, *flags.overrides])
     try:
-        if flags.hydra_help:
-            print_options()
-            return 0
-        if flags.help or flags.info:
-            _check_shown(request)
-            return run_hydra([*rest, *flags.overrides])
         if flags.multirun:
-            return _sweep(request, rest, dry_run)
+            return _sweep(request, request_flags(arguments, flags), dry_run)
         with composition.composer(request):
-            if flags.cfg:
-                print_config(_shown(request), flags)
-                return 0
             cfg = checked(request, is_own_project=origin is None)
             loader = GlobalHydra.instance().config_loader()
     except (HydraException, OmegaConfBaseException) as error:
@@ -275,52 +257,6 @@ def _missing_parents(path: Path) -> list[Path]:
 def _unwritable(key: str, path: Path, error: OSError) -> ConfigError:
     text = f"cannot create the directory {str(path)!r}: {error.strerror or error}"
     return ConfigError(Problem(key, text, f"set {KEY} to a writable directory"))
-
-
-def with_project_configs(arguments: Sequence[str]) -> list[str]:
-    """Return command-line arguments with the flag for the project's own configs, unless they have it."""
-    folder = None if parse_overrides(arguments).config_dir else trust.config_dir()
-    return [*arguments, *(["--config-dir", str(folder)] if folder else [])]
-
-
-def make_request(flags: Namespace) -> Request:
-    """Return the request that the flags describe; raise ConfigError for unsupported flags."""
-    problems = []
-    if flags.experimental_rerun:
-        hint = "run the command again; its overrides are in .hydra/overrides.yaml of the run"
-        problems.append(Problem("--experimental-rerun", f"{KEY} is not supported", hint))
-    modes = [name for name in _MODES if getattr(flags, name)]
-    if len(modes) > 1:
-        text = f"{' and '.join(f'--{name}' for name in modes)} cannot be combined"
-        hint = f"omit one of them; to show every job of a sweep, use --multirun {DRY_RUN[-1]}"
-        problems.append(Problem(f"--{modes[-1]}", text, hint))
-    for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
-        if folder and not Path(folder).is_dir():
-            problems.append(directory_not_found(flag, folder))
-    if problems:
-        raise ConfigError(*problems)
-    return Request(
-        overrides=tuple(flags.overrides),
-        config_dir=Path(flags.config_dir).absolute() if flags.config_dir else None,
-        config_path=Path(flags.config_path).absolute() if flags.config_path else None,
-        config_name=flags.config_name or composition.CONFIG_NAME,
-    )
-
-
-def _check_shown(request: Request) -> None:
-    """Raise ConfigError for settings that could run code even when the config is only printed."""
-    with composition.composer(request):
-        _shown(request)
-
-
-def _shown(request: Request) -> DictConfig:
-    """Return the config to print, which may be incomplete or wrong; raise ConfigError if it could run code."""
-    if problems := [*composition.check_single(request)]:
-        raise ConfigError(*problems)
-    cfg = composition.compose_config(request, composition.force_add(request))
-    if problems := [*hydra_guard.check_hydra_node(cfg.hydra)]:
-        raise ConfigError(*problems)
-    return cfg
 
 
 def checked(request: Request, *, is_own_project: bool = True) -> DictConfig:

@@ -6,12 +6,16 @@ import argparse
 import re
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
+from hydratune.config import composition, trust
 from hydratune.config.composition import Request
-from hydratune.config.flag_hints import suggest_override
 from hydratune.utils.arguments import DRY_RUN, VERBOSITY_FLAGS, report_usage_error, suggest_flag
-from hydratune.utils.errors import ConfigError, Problem
+from hydratune.utils.errors import KEY, ConfigError, Problem
+from hydratune.utils.files import directory_not_found
 from hydratune.utils.logs import QUIET, VERBOSE
+
+_MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra accepts one of them
 
 
 def _train_parser() -> argparse.ArgumentParser:
@@ -56,8 +60,45 @@ def parse_overrides(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _unknown_option(parser: argparse.ArgumentParser, text: str, arguments: Sequence[str]) -> Problem:
     """Return the error for an option that does not exist; its value follows `=` or is the next argument."""
+    from hydratune.config.flag_hints import suggest_override  # imports the validation, which printing does not need
+
     flag, _, value = text.removeprefix("--").partition("=")
     following = [*arguments[arguments.index(text) + 1 :], "-"][0]
     value = value or ("" if following.startswith("-") or re.match(r"[\w.+~/@]+=", following) else following)
     hint = suggest_override(flag, value, Request().groups) or suggest_flag(parser, flag)
     return Problem(f"--{flag}", f"unknown option --{flag}", hint or f"see `{parser.prog} --help`")
+
+
+def with_project_configs(arguments: Sequence[str]) -> list[str]:
+    """Return command-line arguments with the flag for the project's own configs, unless they have it."""
+    folder = None if parse_overrides(arguments).config_dir else trust.config_dir()
+    return [*arguments, *(["--config-dir", str(folder)] if folder else [])]
+
+
+def make_request(flags: argparse.Namespace) -> Request:
+    """Return the request that the flags describe; raise ConfigError for unsupported flags."""
+    problems = []
+    if flags.experimental_rerun:
+        hint = "run the command again; its overrides are in .hydra/overrides.yaml of the run"
+        problems.append(Problem("--experimental-rerun", f"{KEY} is not supported", hint))
+    modes = [name for name in _MODES if getattr(flags, name)]
+    if len(modes) > 1:
+        text = f"{' and '.join(f'--{name}' for name in modes)} cannot be combined"
+        hint = f"omit one of them; to show every job of a sweep, use --multirun {DRY_RUN[-1]}"
+        problems.append(Problem(f"--{modes[-1]}", text, hint))
+    for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
+        if folder and not Path(folder).is_dir():
+            problems.append(directory_not_found(flag, folder))
+    if problems:
+        raise ConfigError(*problems)
+    return Request(
+        overrides=tuple(flags.overrides),
+        config_dir=Path(flags.config_dir).absolute() if flags.config_dir else None,
+        config_path=Path(flags.config_path).absolute() if flags.config_path else None,
+        config_name=flags.config_name or composition.CONFIG_NAME,
+    )
+
+
+def request_flags(arguments: Sequence[str], flags: argparse.Namespace) -> list[str]:
+    """Return the arguments that are flags of Hydra or their values."""
+    return [argument for argument in arguments if argument not in (*flags.overrides, *DRY_RUN)]

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,8 @@ def git_commit() -> str | None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Return package -> version for everything that a result depends on, including Python."""
+    from importlib.metadata import PackageNotFoundError, version  # takes 30 ms, and only runs need it
+
     package_versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         try:
@@ -78,6 +79,8 @@ def git_diff() -> str:
 @functools.cache  # a call takes as long as ten steps of a small model
 def environment() -> str:
     """Return a text with the machine and the version of every installed package, from the first call."""
+    from importlib.metadata import distributions
+
     packages = sorted({f"{dist.name}=={dist.version}" for dist in distributions()}, key=str.lower)
     return "\n".join([f"# Python {sys.version}", f"# {platform.platform()}", f"# {platform.node()}", *packages, ""])
 

@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 from typing import Any
 
@@ -64,6 +63,8 @@ def install_in_child(parent: int, exit_code: int = TERMINATED) -> None:
 def training_flag() -> Any:
     """Return a flag, shared with child processes, that is true inside `defer_signals`."""
     if not _training:
+        from multiprocessing.sharedctypes import RawValue  # takes 15 ms, and only training needs it
+
         _training.append(RawValue(ctypes.c_bool, bool(_finishing)))
     return _training[0]
 
