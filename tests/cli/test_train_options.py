@@ -23,6 +23,7 @@ def test_parse_overrides_reads_a_dry_run(flag):
         (["--batch-size", "8", "seed=1"], "trainer.args.per_device_train_batch_size=8"),
         (["--model", "bert"], "model=bert"),
         (["--data", "x.csv"], "dataset=local dataset.files.train=x.csv"),
+        (["adapter=dora", "--rank", "4"], "use adapter.config.r=4"),
         (["--seed", "3"], " seed=3"),
         (["--output-dir", "x"], "hydra.run.dir=x"),
         (["--fp16", "--max-length=5"], "task.max_length=5"),
@@ -46,6 +47,7 @@ def test_parse_overrides_takes_no_abbreviation():
     ("command", "option"),
     [
         ("predict RUN x.csv --output y.jsonl", "--out"),
+        ("predict RUN x.csv --limit 3", "--max-samples"),
         ("sweep finish NAME --seed 3,4", "--seeds"),
         ("runs --la 3", "--last"),
     ],

@@ -38,6 +38,8 @@ def test_suggest_option_names_the_option(override, suggestion):
     [
         ("hardware=zzz", ["'auto'", "'fsdp'"]),
         ("dataset=my/reviews.csv", ["dataset=local dataset.files.train=my/reviews.csv"]),
+        ("dataset=./reviews", ["dataset=local dataset.files.train=./reviews"]),
+        ("model=./bert", ["model=pretrained model.pretrained_model_name_or_path=./bert"]),
         ("task=zzz", ["`hydratune configs task`"]),
         ("task=null", ["configs task"]),
     ],
@@ -69,9 +71,11 @@ def test_suggest_option_takes_a_hub_dataset():
         ("batch_size=1", "trainer.args.per_device_train_batch_size"),
         ("wd=1", "trainer.args.weight_decay"),
         ("learning_rate=1", "trainer.args.learning_rate"),
-        ("max_samples=1", "dataset.max_samples"),
+        ("max_samples=1", "dataset.max_samples.train"),
         ("trainer.args.lr=1", "trainer.args.learning_rate"),
         ("trainer.epochs=1", "trainer.args.num_train_epochs"),
+        ("optimizer.lr=1", "trainer.args.learning_rate"),
+        ("sweep.random_seed=1", "sweep.seed"),
         ("sede=1", "seed"),
     ],
 )
@@ -106,7 +110,7 @@ def test_suggest_key_names_the_rank_of_an_adapter(compose):
 
 def test_suggest_key_makes_no_guess():
     """A key that several nodes have is not suggested."""
-    assert suggestions.suggest_key("seed", {"a": {"seed": 1}, "b": {"seed": 2}}) is None
+    assert suggestions.suggest_key("size", 1, {}, {"a": {"size": 1}, "b": {"size": 2}}) == ""
 
 
 def test_other_names_of_options_exist():

@@ -11,7 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from conftest import write_rows
 from hydratune.cli.train import checked
 from hydratune.config.composition import Request, composer, without_hydra
-from hydratune.config.validate import check_config, top_level_keys
+from hydratune.config.suggestions import top_level_keys
+from hydratune.config.validate import check_config
 from hydratune.utils.errors import KEY, ConfigError
 
 

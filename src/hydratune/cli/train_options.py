@@ -10,10 +10,12 @@ from pathlib import Path
 
 from hydratune.config import composition, trust
 from hydratune.config.composition import Request
+from hydratune.config.suggestions import suggest_override
 from hydratune.utils.arguments import DRY_RUN, VERBOSITY_FLAGS, report_usage_error, suggest_flag
 from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.files import directory_not_found
 from hydratune.utils.logs import QUIET, VERBOSE
+from hydratune.utils.other_names import meaning_of
 
 _MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra accepts one of them
 
@@ -60,13 +62,18 @@ def parse_overrides(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _unknown_option(parser: argparse.ArgumentParser, text: str, arguments: Sequence[str]) -> Problem:
     """Return the error for an option that does not exist; its value follows `=` or is the next argument."""
-    from hydratune.config.flag_hints import suggest_override  # imports the validation, which printing does not need
-
     flag, _, value = text.removeprefix("--").partition("=")
     following = [*arguments[arguments.index(text) + 1 :], "-"][0]
     value = value or ("" if following.startswith("-") or re.match(r"[\w.+~/@]+=", following) else following)
-    hint = suggest_override(flag, value, Request().groups) or suggest_flag(parser, flag)
+    hint = suggest_override(flag, value, Request().groups, has_option=_chooses(arguments, meaning_of(flag)))
+    hint = hint or suggest_flag(parser, flag)
     return Problem(f"--{flag}", f"unknown option --{flag}", hint or f"see `{parser.prog} --help`")
+
+
+def _chooses(arguments: Sequence[str], key: str) -> bool:
+    """Return whether one of the arguments chooses the option of the group to which a key belongs."""
+    group = re.split(r"[.=]", key)[0]
+    return any(text.startswith((f"{group}=", f"+{group}=")) for text in arguments)
 
 
 def with_project_configs(arguments: Sequence[str]) -> list[str]:

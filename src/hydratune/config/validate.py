@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, frozen_values, hydra_guard, instantiate
 from hydratune.config.annotations import type_error
 from hydratune.config.compose_errors import unresolved
-from hydratune.config.composition import options, shipped_dir, without_hydra
+from hydratune.config.composition import Request, options, shipped_dir, without_hydra
 from hydratune.config.objectives import check_objective
 from hydratune.config.optimization import is_neutral
 from hydratune.config.rules import agreement, bounds, refused_arguments, select
 from hydratune.config.secret_values import directory_secrets, literal_secrets, passwords, resolved_secrets
 from hydratune.config.signatures import Signature, signature
-from hydratune.config.suggestions import suggest_argument, suggest_elsewhere, suggest_key
+from hydratune.config.suggestions import suggest_argument, suggest_key, top_level_keys
 from hydratune.config.value_hints import value_hint
 from hydratune.utils import hub
 from hydratune.utils.errors import (
@@ -190,22 +189,22 @@ def _required(key: str) -> Problem:
 # --- keys ------------------------------------------------------------------------------------------------
 
 
-def top_level_keys() -> list[str]:
-    """Return the keys and groups of the shipped train.yaml."""
-    shipped = yaml.safe_load((files("hydratune.conf") / "train.yaml").read_text(encoding="utf-8"))
-    entries = [next(iter(entry)) for entry in shipped["defaults"] if isinstance(entry, dict)]
-    groups = [group for group in entries if " " not in group and "/" not in group]
-    return [key for key in (*groups, *shipped) if key not in ("defaults", "experiment", "hydra")]
+@functools.cache
+def _groups() -> Mapping[str, list[str]]:
+    """Return group -> names of its shipped options."""
+    return Request().groups
 
 
 def _top_level(plain: Mapping[str, Any]) -> Iterator[Problem]:
     valid_keys = top_level_keys()
-    for key in plain:
+    known_nodes = {key: value for key, value in plain.items() if key in valid_keys}
+    for key, value in plain.items():
         if key not in valid_keys:
-            others = {name: value for name, value in plain.items() if name in valid_keys}
-            close = suggest_key(key, others) or nearest(key, valid_keys)
-            own_value = f"for values of your own, use vars.{key}=VALUE" if key.isidentifier() else ""
-            hint = f"a similar key exists: {close}" if close else own_value
+            hint = suggest_key(key, value, _groups(), known_nodes)
+            if not hint and (close := nearest(key, valid_keys)):
+                hint = f"a similar key exists: {close}"
+            elif not hint and key.isidentifier():
+                hint = f"for values of your own, use vars.{key}=VALUE"
             text = f"unknown key {key!r}"
             if "/" in key:
                 text, hint = f"unknown config group {key!r}", "list the groups with `hydratune configs`"
@@ -257,14 +256,14 @@ def _arguments(node: Mapping[str, Any], key: str, target_signature: Signature) -
                     full_key, expected_type, display_value(value), value_hint(value, parameter, target_signature)
                 )
         elif not target_signature.accepts_any and not is_neutral(full_key, value):
-            yield _unknown_argument(key, name, target_signature, str(node["_target_"]))
+            yield _unknown_argument(key, name, value, target_signature, str(node["_target_"]))
     if not node.get("_partial_"):
         for name, parameter in target_signature.parameters.items():
             if parameter.required and name not in arguments and not name.startswith("*"):
                 yield _required(f"{key}.{name}")
 
 
-def _unknown_argument(key: str, name: str, target_signature: Signature, target: str) -> Problem:
+def _unknown_argument(key: str, name: str, value: Any, target_signature: Signature, target: str) -> Problem:
     text = f"{KEY} is not an argument of {target}"
     if key == "trainer.args":
         text = f"unknown training argument {name!r}"
@@ -274,11 +273,8 @@ def _unknown_argument(key: str, name: str, target_signature: Signature, target: 
         f"list the arguments with `python -m pydoc {target_signature.path}`\n"
         f"if a config file sets it, delete it with '~{KEY}'"
     )
-    if close := suggest_argument(name, target_signature.parameters):
-        hint = f"a similar argument exists: {key}.{close}"
-    elif elsewhere := suggest_elsewhere(key, name):
-        hint = elsewhere
-    return Problem(f"{key}.{name}", text, hint)
+    suggestion = suggest_argument(key, name, value, target_signature.parameters, _groups())
+    return Problem(f"{key}.{name}", text, suggestion or hint)
 
 
 def _is_node(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from hydratune.utils.errors import USER_ERROR, similar
 from hydratune.utils.logs import QUIET, VERBOSE
 from hydratune.utils.messages import print_error
+from hydratune.utils.other_names import meaning_of
 
 # Messages of argparse, and ours in their place.
 _MESSAGES = (
@@ -20,7 +21,6 @@ _MESSAGES = (
     (r"^unrecognized arguments: ", "unexpected arguments: "),
 )
 VERBOSITY_FLAGS = {QUIET: ("-q", "--quiet"), VERBOSE: ("-v", "--verbose")}  # of every command
-_OTHER_NAMES = {"output": "out", "output-file": "out", "limit": "max-samples"}  # option of other tools -> ours
 DRY_RUN = ("-n", "--dry-run")  # compose and validate, and run nothing
 
 
@@ -71,5 +71,6 @@ def suggest_flag(parser: argparse.ArgumentParser, flag: str) -> str:
     """Return the hint for an unknown option without its dashes; empty if no option means the same or is similar."""
     options = [option.removeprefix("--") for option in parser._option_string_actions if option.startswith("--")]
     begun = [option for option in options if option.startswith(flag)]
-    flag = begun[0] if len(begun) == 1 else flag
-    return similar("option", _OTHER_NAMES.get(flag, flag), options, " ", "--").strip()
+    meant = [part.strip("-").replace("_", "-") for part in reversed(meaning_of(flag).split("."))]
+    flag = next((name for name in meant if name in options), begun[0] if len(begun) == 1 else flag)
+    return similar("option", flag, options, " ", "--").strip()
