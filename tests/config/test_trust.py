@@ -10,6 +10,7 @@ from hydratune.cli.train import checked
 from hydratune.config import allowlist, trust
 from hydratune.config.composition import Request, composer
 from hydratune.utils.errors import ConfigError
+from hydratune.utils.user_records import record_path
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_flag_trusts_one_command(project, monkeypatch):
     project("json")
     dispatch(["--trust-project", "--version"])
     assert allowlist.user_allowlist() == ("json",)
-    assert not trust.trust_file().exists()
+    assert not record_path(trust.RECORD).exists()
     monkeypatch.setattr(trust, "trusted_for_this_command", [])
     monkeypatch.setenv(allowlist.VARIABLE, "")
     assert allowlist.user_allowlist() == ()
@@ -73,14 +74,14 @@ def test_record_is_private_to_the_user(project):
     """Nobody else may write into the directory of the record."""
     project("json")
     dispatch(["trust"])
-    assert stat.S_IMODE(trust.trust_file().parent.stat().st_mode) & 0o077 == 0
+    assert stat.S_IMODE(record_path(trust.RECORD).parent.stat().st_mode) & 0o077 == 0
 
 
 def test_damaged_record_trusts_nothing(project):
     """A record that cannot be read is as none."""
     project("json")
     dispatch(["trust"])
-    trust.trust_file().write_text("[")
+    record_path(trust.RECORD).write_text("[")
     assert allowlist.user_allowlist() == ()
 
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from fake_sweep import SPACE, fake, fake_study
 from hydratune.cli.main import dispatch
 from hydratune.cli.run_list import run_status
-from hydratune.config import servers, trust
+from hydratune.config import config_folders, servers, trust
 from hydratune.config.composition import without_hydra
 from hydratune.evaluation.load_run import open_run
 from hydratune.sweep.stored_plan import read_plan
@@ -374,12 +374,13 @@ def test_files_of_the_user_of_another_form_trust_nothing(own_directory, text):
     """What was recorded there must be confirmed again."""
     folder = own_directory.parent / "config" / "hydratune"
     folder.mkdir(parents=True)
-    for name in ("trusted.json", "servers.json"):
+    for name in ("trusted.json", "servers.json", "config_folders.json"):
         (folder / name).write_bytes(text.encode("latin-1"))
     (own_directory / "pyproject.toml").write_text('[tool.hydratune]\nallow = ["my_package"]\n')
     trust.declared_allowlist.cache_clear()
     assert "my_package" not in trust.trusted_names()
     assert not servers.is_confirmed("http://other.example")
+    assert [*config_folders.problems({"--config-dir": "/elsewhere"})]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\xff", '{"lineage": 1e999}', '{"a": ' + "9" * 5_000 + "}"])

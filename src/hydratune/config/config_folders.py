@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hydratune.utils.errors import KEY, Problem
-from hydratune.utils.files import PRIVATE_FOLDER, expand_home, is_inside, user_file, write_json
-from hydratune.utils.stored_files import StoredFileError, read_stored
+from hydratune.utils.files import expand_home, is_inside
+from hydratune.utils.user_records import read_record, write_record
 
 _FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
 _SEARCH_PATH = re.compile(r"[+]*hydra\.searchpath=(.*)", re.DOTALL)
 _ENTRIES = re.compile(r"[^\[\],'\"]+")
+_RECORD = "config_folders.json"
 _typed: set[str] = set()  # of this process, in case that the user's file cannot be written
 
 
@@ -29,8 +30,7 @@ def record_typed(arguments: Sequence[str]) -> None:
     if new_folders := folders - _recorded():
         _typed.update(new_folders)
         with contextlib.suppress(OSError):  # e.g. no home directory: the folders count for this command only
-            _file().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-            write_json(_file(), sorted(_recorded()))
+            write_record(_RECORD, sorted(_recorded()))
 
 
 def problems(folders: Mapping[str, str | Path | None]) -> Iterator[Problem]:
@@ -63,12 +63,5 @@ def _is_own(folder: Path) -> bool:
     return is_inside(folder, Path.cwd())
 
 
-def _file() -> Path:
-    return user_file("config_folders.json")
-
-
 def _recorded() -> set[str]:
-    try:
-        return {*read_stored(_file(), list[str]), *_typed}
-    except (OSError, StoredFileError):
-        return {*_typed}
+    return {*read_record(_RECORD, []), *_typed}

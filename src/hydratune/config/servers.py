@@ -25,14 +25,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.utils.errors import KEY, Problem
-from hydratune.utils.files import PRIVATE_FOLDER, expand_home, is_inside, user_file, write_json
+from hydratune.utils.files import expand_home, is_inside
 from hydratune.utils.provenance import redact
-from hydratune.utils.stored_files import StoredFileError, read_stored
+from hydratune.utils.user_records import read_record, write_record
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 VARIABLE = "HYDRATUNE_SERVERS"  # addresses, separated by commas; also passes servers on to child processes
+_RECORD = "servers.json"
 _MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 _TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
 RESULTS = ("outputs", "multirun")  # directories of a project for runs, in which configs may place stores
@@ -52,8 +53,7 @@ def confirm_typed(arguments: Sequence[str]) -> None:
     recorded_stores = _recorded()
     if new_stores := typed_stores - recorded_stores:
         with contextlib.suppress(OSError):  # e.g. no home directory: the servers count for this command only
-            _file().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-            write_json(_file(), sorted(recorded_stores | new_stores))
+            write_record(_RECORD, sorted(recorded_stores | new_stores))
     listed = {text for text in os.environ.get(VARIABLE, "").split(",") if text}
     if stores := recorded_stores | typed_stores | listed:
         os.environ[VARIABLE] = ",".join(sorted(stores))
@@ -226,12 +226,5 @@ def _other_parameters(url: URL) -> dict[str, Any]:
     return {name: value for name, value in url.query.items() if name.lower() not in _PASSWORDS}
 
 
-def _file() -> Path:
-    return user_file("servers.json")
-
-
 def _recorded() -> set[str]:
-    try:
-        return {*read_stored(_file(), list[str])}
-    except (OSError, StoredFileError):
-        return set()
+    return {*read_record(_RECORD, [])}

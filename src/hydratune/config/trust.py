@@ -17,10 +17,11 @@ from typing import NamedTuple
 from hydratune.config.servers import RESULTS
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import ConfigError, Problem, one_line
-from hydratune.utils.files import PRIVATE_FOLDER, is_inside, user_file, write_json
-from hydratune.utils.stored_files import StoredFileError, read_stored
+from hydratune.utils.files import is_inside
+from hydratune.utils.user_records import read_record, write_record
 
 FLAG = "--trust-project"  # trusts the list for one command, e.g. in CI
+RECORD = "trusted.json"  # path of a list -> digest of the list
 _PROJECT = "pyproject.toml"
 trusted_for_this_command: list[bool] = []
 
@@ -35,10 +36,9 @@ def main(arguments: Sequence[str]) -> int:
         text = f"nothing to trust: {path} lists no code, and results are written to this directory"
         hint = f'to allow a package, add allow = ["my_package"] under [tool.hydratune] in {_PROJECT}'
         raise ConfigError(Problem(_PROJECT, text, hint))
-    trust_file().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     trusted = {str(path): _digest(names)} if names else {}
     trusted |= {str(Path.cwd() / folder): _digest([str(target)]) for folder, target in links.items()}
-    write_json(trust_file(), {**_recorded(), **trusted})
+    write_record(RECORD, {**_recorded(), **trusted})
     print(f"trusted from now on, as listed in {path}:" if names else "trusted from now on:")
     for name in names:
         print(f"  {name}")
@@ -147,16 +147,8 @@ def declared_allowlist() -> _Project:
     return _Project(path, names, folder)
 
 
-def trust_file() -> Path:
-    """Return the user's file that records trusted lists: path -> digest of the list."""
-    return user_file("trusted.json")
-
-
 def _recorded() -> dict[str, str]:
-    try:
-        return read_stored(trust_file(), dict[str, str])
-    except (OSError, StoredFileError):
-        return {}
+    return read_record(RECORD, {})
 
 
 def _digest(names: Sequence[str]) -> str:

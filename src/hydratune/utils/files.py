@@ -112,12 +112,6 @@ def remove_later(folder: Path, seconds: float = 0) -> None:
     remover.start()
 
 
-def user_file(name: str) -> Path:
-    """Return the path of a user's own file, outside projects, in which hydratune records what the user trusts."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "hydratune" / name
-
-
 def directory_not_found(key: str, path: Path | str) -> Problem:
     """Return the error for a directory that does not exist."""
     start = "" if Path(path).is_absolute() else f" (working directory: {Path.cwd()})"
