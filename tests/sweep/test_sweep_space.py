@@ -5,7 +5,7 @@ import pytest
 from hydratune.config.composition import Request, composer
 from hydratune.sweep.space import Parameter, read_space
 from hydratune.utils.errors import ConfigError
-from hydratune.utils.formats import setting_text, short_name
+from hydratune.utils.short_forms import setting_text, short_name
 
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
 

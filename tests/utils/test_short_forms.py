@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hydratune.utils.console import sparkline
-from hydratune.utils.formats import number_text, settings_text
+from hydratune.utils.short_forms import number_text, settings_text
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from hydratune.tracking.delivery import checked_pointer
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, setting
-from hydratune.utils.file_formats import SUFFIXES, suffix
-from hydratune.utils.formats import number_text
+from hydratune.utils.file_suffixes import SUFFIXES, suffix
+from hydratune.utils.short_forms import number_text
 
 log = logging.getLogger(__name__)
 

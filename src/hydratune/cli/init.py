@@ -25,7 +25,7 @@ from hydratune.data.columns import column_name
 from hydratune.data.source_checks import SPLITS
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
-from hydratune.utils.file_formats import SUFFIXES, suffix
+from hydratune.utils.file_suffixes import SUFFIXES, suffix
 
 if TYPE_CHECKING:
     from hydratune.data.local import LocalFiles

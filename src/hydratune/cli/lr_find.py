@@ -14,8 +14,8 @@ from hydratune.sweep.plan import Plan, make_plan
 from hydratune.sweep.study import METRICS, Study
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, invalid_value
-from hydratune.utils.formats import metric_name
 from hydratune.utils.messages import print_error
+from hydratune.utils.short_forms import metric_name
 
 _RATE = "trainer.args.learning_rate"
 _EVALUATIONS = 4  # of each trial; ASHA prunes after them

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.training.hardware.batch_size import is_oom
 from hydratune.training.results import SOUP, RunResult, split_metrics
 from hydratune.utils.console import plain_console
-from hydratune.utils.formats import metric_name, number_text
+from hydratune.utils.short_forms import metric_name, number_text
 
 if TYPE_CHECKING:
     from rich.table import Table

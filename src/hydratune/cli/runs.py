@@ -27,7 +27,7 @@ from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console, watch
 from hydratune.utils.errors import ConfigError, invalid_value
 from hydratune.utils.files import directory_not_found
-from hydratune.utils.formats import metric_name, number_text
+from hydratune.utils.short_forms import metric_name, number_text
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -28,8 +28,8 @@ from hydratune.training.results import read_metrics, split_metrics
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem
 from hydratune.utils.files import METRICS, check_started_here, is_inside
 from hydratune.utils.fitted_table import Column, FittedTable
-from hydratune.utils.formats import metric_name, number_text, ties_text
 from hydratune.utils.provenance import cli_path, redacted_overrides
+from hydratune.utils.short_forms import metric_name, number_text, ties_text
 from hydratune.utils.stats import interval_text, mean_interval
 from hydratune.utils.yaml_files import read_overrides
 

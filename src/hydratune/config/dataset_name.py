@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydratune.utils.file_formats import PATTERN, SUFFIXES, is_compressed
+from hydratune.utils.file_suffixes import PATTERN, SUFFIXES, is_compressed
 from hydratune.utils.files import expand_home
 
 # General options, which read any data. Runs are named after the data instead.

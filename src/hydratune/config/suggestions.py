@@ -14,7 +14,7 @@ import yaml
 
 from hydratune.config.signatures import signature
 from hydratune.utils.errors import MOST_OPTIONS, nearest, one_of
-from hydratune.utils.file_formats import SUFFIXES
+from hydratune.utils.file_suffixes import SUFFIXES
 from hydratune.utils.other_names import meaning_of, option_of
 
 Groups = Mapping[str, Sequence[str]]

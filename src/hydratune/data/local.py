@@ -36,7 +36,7 @@ from hydratune.utils.errors import (
     one_of,
     setting,
 )
-from hydratune.utils.file_formats import SUFFIXES, suffix
+from hydratune.utils.file_suffixes import SUFFIXES, suffix
 
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 

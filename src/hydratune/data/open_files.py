@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from hydratune.data.readers.image_folder import folder_digest
 from hydratune.utils.errors import one_line
-from hydratune.utils.file_formats import is_compressed
+from hydratune.utils.file_suffixes import is_compressed
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _CORRUPT = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)

@@ -12,7 +12,7 @@ from pathlib import Path
 from hydratune.data.readers.image_folder import is_image, is_image_folder
 from hydratune.data.split_column import split_of
 from hydratune.utils.errors import nearest
-from hydratune.utils.file_formats import PATTERN
+from hydratune.utils.file_suffixes import PATTERN
 from hydratune.utils.files import expand_home, is_inside
 
 # Suffixes of files of rows that are stored next to images.

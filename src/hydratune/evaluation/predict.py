@@ -33,7 +33,7 @@ from hydratune.tasks.base import EvalSplit
 from hydratune.tasks.decisions import abstain
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, similar
-from hydratune.utils.file_formats import suffix
+from hydratune.utils.file_suffixes import suffix
 from hydratune.utils.files import ROW
 from hydratune.utils.logs import quiet_libraries, shows_bars
 

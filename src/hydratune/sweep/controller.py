@@ -38,8 +38,8 @@ from hydratune.utils import slurm as slurm_job
 from hydratune.utils.errors import FAILED as FAILED_CODE
 from hydratune.utils.errors import ConfigError, one_line
 from hydratune.utils.files import OUT_OF_FOLD, check_started_here, remove_later
-from hydratune.utils.formats import metric_name
 from hydratune.utils.provenance import cli_path
+from hydratune.utils.short_forms import metric_name
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from hydratune.sweep.space import Parameter, Point, Space, read_space
 from hydratune.training.job import more_is_better
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import KEY, ConfigError, Problem, mapping_setting, similar
-from hydratune.utils.formats import setting_text, settings_text, short_name, short_names
 from hydratune.utils.provenance import redact
+from hydratune.utils.short_forms import setting_text, settings_text, short_name, short_names
 
 # Keys that may change when a sweep is resumed: they set the budget, the speed, and the tracker.
 _MAY_CHANGE = ("hardware", "hydra", "name", "resume", "sweep", "tracking", "vars")

@@ -18,7 +18,7 @@ from hydratune.sweep.plan import Plan, common_config, values_of
 from hydratune.sweep.space import Parameter
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.files import PLAN, PRIVATE_FOLDER, check_links, write_json
-from hydratune.utils.formats import short_name
+from hydratune.utils.short_forms import short_name
 from hydratune.utils.stored_files import StoredFileError, parse_stored, read_stored
 
 _LONGEST_NAME = 200

@@ -24,7 +24,7 @@ from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE
 from hydratune.training.job import GROUPS
 from hydratune.utils import process
 from hydratune.utils.files import OUT_OF_FOLD
-from hydratune.utils.formats import setting_text
+from hydratune.utils.short_forms import setting_text
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune.tracking.notes import NOTE, note
 from hydratune.tracking.runs_view import PARENT, view
-from hydratune.utils.formats import is_finite, metric_name, number_text, ties_text
+from hydratune.utils.short_forms import is_finite, metric_name, number_text, ties_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

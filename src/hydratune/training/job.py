@@ -21,7 +21,7 @@ from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE
 from hydratune.training.warm_cache import WarmCache
 from hydratune.utils import provenance
 from hydratune.utils.errors import optional_record
-from hydratune.utils.formats import setting_text, settings_text
+from hydratune.utils.short_forms import setting_text, settings_text
 
 if TYPE_CHECKING:
     from hydratune.models.base import Checkpoint

@@ -18,7 +18,7 @@ from hydratune.training.run_params import FIRST
 from hydratune.utils import hub, provenance
 from hydratune.utils.escaping import escape_control, escape_markdown, markdown_code
 from hydratune.utils.files import MODEL, TRAINING_ARGS, write_json, write_text
-from hydratune.utils.formats import is_finite, number_text
+from hydratune.utils.short_forms import is_finite, number_text
 from hydratune.utils.stored_files import read_regular
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.utils.escaping import escape_control
-from hydratune.utils.formats import number_text
 from hydratune.utils.plotting import literal_html, shortened
 from hydratune.utils.report_style import COLORS, MUTED
+from hydratune.utils.short_forms import number_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

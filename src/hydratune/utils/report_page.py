@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.utils.escaping import escape_control
-from hydratune.utils.formats import number_text
 from hydratune.utils.report_style import CSS, SCRIPT, plotly_code
+from hydratune.utils.short_forms import number_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydratune.utils.formats import number_text
+from hydratune.utils.short_forms import number_text
 
 LEVEL = 0.95
 MIN_SEEDS = 3  # with two, Student's quantile is 12.7 standard errors: such an interval is not informative

@@ -17,7 +17,7 @@ from hydratune.data.readers.image_folder import IMAGE_FOLDER, image_folder_colum
 from hydratune.data.readers.json_reader import numbered_lines, peek_names, read_json, read_jsonl
 from hydratune.data.readers.scan import Reader, ReadOptions, Record
 from hydratune.utils.errors import KEY, ConfigError, Problem
-from hydratune.utils.file_formats import is_compressed
+from hydratune.utils.file_suffixes import is_compressed
 from hydratune.utils.json_text import parse_json
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from hydratune.data.open_files import lines, read_text
 from hydratune.data.readers.bad_lines import BadLine, ContentError, json_reason, not_text
 from hydratune.data.readers.scan import ReadOptions, Record
 from hydratune.utils.errors import KEY, NODE, ConfigError, Problem
-from hydratune.utils.file_formats import suffix
+from hydratune.utils.file_suffixes import suffix
 from hydratune.utils.json_text import parse_json
 
 # Digits of a number that may exceed 64 bits.

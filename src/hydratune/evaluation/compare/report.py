@@ -14,9 +14,9 @@ from hydratune.training.report.rows import cell, input_text
 from hydratune.utils import report_page
 from hydratune.utils.figures import Curve, curves, label
 from hydratune.utils.files import ROW, write_text
-from hydratune.utils.formats import short_names
 from hydratune.utils.report_page import Html
 from hydratune.utils.report_style import COLORS
+from hydratune.utils.short_forms import short_names
 
 _MOST_COLUMNS = 12  # runs with a column each
 _MOST_ROWS = 20  # rows of each direction that changed

@@ -16,7 +16,7 @@ from hydratune.training.results import BOOKKEEPING
 from hydratune.utils.console import plain_console
 from hydratune.utils.escaping import escape_formula
 from hydratune.utils.fitted_table import Column, FittedTable
-from hydratune.utils.formats import number_text, short_names
+from hydratune.utils.short_forms import number_text, short_names
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -19,7 +19,7 @@ from hydratune.evaluation.compare.sets import metric_of_rows
 from hydratune.evaluation.compare.wording import Comparison, Group, Unit
 from hydratune.tasks.metrics.metric import LOSS, Metric
 from hydratune.utils.errors import ConfigError, Problem, similar
-from hydratune.utils.formats import settings_text
+from hydratune.utils.short_forms import settings_text
 from hydratune.utils.stats import PROPORTIONS, Scale, mean_interval
 
 SEED = "seed"  # the only param in which the runs of a group differ

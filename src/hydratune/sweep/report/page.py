@@ -14,7 +14,7 @@ from hydratune.utils import report_page
 from hydratune.utils.errors import one_line
 from hydratune.utils.escaping import escape_table
 from hydratune.utils.files import write_text
-from hydratune.utils.formats import metric_name, number_text
+from hydratune.utils.short_forms import metric_name, number_text
 
 if TYPE_CHECKING:
     import pandas as pd

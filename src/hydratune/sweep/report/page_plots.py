@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydratune.sweep.report.plots import PAGE_SCALE, Plot, renamed_copy, shared_parameters
-from hydratune.utils.formats import metric_name
 from hydratune.utils.plotting import literal_html
 from hydratune.utils.report_style import COLORS, MUTED
+from hydratune.utils.short_forms import metric_name
 
 if TYPE_CHECKING:
     import optuna

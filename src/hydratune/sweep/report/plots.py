@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from hydratune.sweep.report.importances import MIN_TRIALS, draw_importances
 from hydratune.utils.errors import one_line
 from hydratune.utils.files import atomic_write
-from hydratune.utils.formats import metric_name
 from hydratune.utils.plotting import literal, literal_html, no_warnings
 from hydratune.utils.report_page import figure
+from hydratune.utils.short_forms import metric_name
 
 if TYPE_CHECKING:
     import optuna

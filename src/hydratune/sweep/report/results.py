@@ -13,7 +13,7 @@ from hydratune.config import allowlist
 from hydratune.sweep.plan import Plan, label
 from hydratune.sweep.study import ERROR, METRICS, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES, folder_of
 from hydratune.tasks.metrics.metric import LOSS
-from hydratune.utils.formats import metric_name, number_text, ties_text
+from hydratune.utils.short_forms import metric_name, number_text, ties_text
 from hydratune.utils.stats import PROPORTIONS, Interval, Scale, mean_interval
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from hydratune.sweep.report.results import (
 from hydratune.sweep.space import Label, Point
 from hydratune.utils.console import plain_console, sparkline
 from hydratune.utils.fitted_table import Column, FittedTable
-from hydratune.utils.formats import metric_name, number_text, setting_text
+from hydratune.utils.short_forms import metric_name, number_text, setting_text
 from hydratune.utils.stats import interval_text
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from hydratune.training.report.inputs import History, ReportInputs
 from hydratune.training.results import BOOKKEEPING
 from hydratune.utils.figures import Curve, curves
-from hydratune.utils.formats import metric_name
 from hydratune.utils.report_page import Html, figure
+from hydratune.utils.short_forms import metric_name
 
 # Title, unit, and names of metrics of each figure besides the metrics on validation.
 _TRAINING = (

@@ -7,9 +7,9 @@ from typing import Any
 
 from hydratune.training.report.rows import confidence, target_keys
 from hydratune.utils.figures import Curve, curves
-from hydratune.utils.formats import is_finite, number_text
 from hydratune.utils.report_page import Html, figure, figures, paragraph
 from hydratune.utils.report_style import MUTED
+from hydratune.utils.short_forms import is_finite, number_text
 
 _BINS = 10  # of equal width
 _MOST_LABELS = 8  # labels with curves of their own

@@ -16,7 +16,7 @@ from hydratune.training.report.note import command, result_note
 from hydratune.training.report.summary import columns, cost, majority_share, result_sentences
 from hydratune.training.sample import thumbnail_reader
 from hydratune.utils import provenance
-from hydratune.utils.formats import ties_text
+from hydratune.utils.short_forms import ties_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydratune.utils.files import GROUP, ROW
-from hydratune.utils.formats import is_finite
+from hydratune.utils.short_forms import is_finite
 
 Row = Mapping[str, Any]
 

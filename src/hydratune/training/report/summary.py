@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydratune.training.results import split_metrics
-from hydratune.utils.formats import is_finite, metric_name, number_text, short_name
+from hydratune.utils.short_forms import is_finite, metric_name, number_text, short_name
 from hydratune.utils.stats import PROPORTIONS, Scale, wilson_interval
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hydratune.utils import signals
-from hydratune.utils.formats import metric_name, number_text, short_name
 from hydratune.utils.logs import shows_bars
+from hydratune.utils.short_forms import metric_name, number_text, short_name
 
 log = logging.getLogger(__name__)
 

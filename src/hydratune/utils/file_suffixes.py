@@ -1,4 +1,4 @@
-"""File names of data: suffixes, compressed files, patterns."""
+"""Suffixes of data files, compressed files, and patterns of paths."""
 
 from __future__ import annotations
 
