@@ -1,8 +1,14 @@
 """The address of a Ray cluster is data: well-formed, and typed by the user unless it is one of this machine."""
 
+import json
+import shutil
 import socket
+import subprocess
+import sys
+import tempfile
 from contextlib import closing
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -94,3 +100,81 @@ def test_worker_without_the_sweep_directory_ends(compose, own_directory):
     with pytest.raises(ConfigError) as caught:
         worker.work(cfg)
     assert [problem.key for problem in caught.value.problems] == ["hydra.sweep.dir"]
+
+
+LOCAL_CLUSTER = """
+import json, os, stat, sys
+from pathlib import Path
+import psutil
+from omegaconf import OmegaConf
+from hydratune.sweep import ray_cluster
+{start}
+import ray
+token = ray.get(ray.remote(lambda: os.environ.get("RAY_AUTH_TOKEN")).remote())
+servers = [psutil.Process(), *psutil.Process().children(recursive=True)]
+listening = [entry.laddr.ip for server in servers for entry in server.net_connections("inet") if entry.status == "LISTEN"]
+session = Path(ray.get_runtime_context().worker.node.get_session_dir_path())
+modes = [stat.S_IMODE(folder.stat().st_mode) for folder in session.parents]
+print("RESULT", json.dumps([token, listening, modes, str(session)]))
+"""
+
+
+def local_cluster(start, **environment):
+    """The token, listening addresses, modes of the directories, and directory of a new cluster of this machine."""
+    command = [sys.executable, "-P", "-c", LOCAL_CLUSTER.format(start=start)]
+    base = {"PATH": "/usr/bin:/bin", "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**base, **environment})
+    return json.loads(done.stdout.partition("RESULT ")[2])
+
+
+def is_loopback(address):
+    """Whether only this machine reaches an address."""
+    return address.removeprefix("::ffff:") in ("127.0.0.1", "::1")
+
+
+@pytest.mark.slow
+def test_local_cluster_is_for_this_process_only(own_directory):
+    """Its token is random and in no file, its servers listen on loopback, and its files are private and removed."""
+    start = "ray_cluster.connect(OmegaConf.create({'num_cpus': 1}))"
+    files = own_directory / ".ray"
+    files.mkdir()
+    long = own_directory / ("long" * 10)  # too long for the sockets
+    long.mkdir()
+    (files / "auth_token").write_text("1" * 64)
+    (files / "auth_token").chmod(0o644)
+    user = {"HOME": str(own_directory), "TMPDIR": str(long), "RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "2" * 64}
+    token, listening, modes, session = local_cluster(start, **user)
+    assert len(token) >= 32
+    assert token not in ("1" * 64, "2" * 64)
+    assert listening
+    assert [address for address in listening if not is_loopback(address)] == []
+    assert 0o700 in modes
+    assert not Path(session).exists()
+    assert [path.name for path in files.iterdir()] == ["auth_token"]
+    assert (files / "auth_token").read_text() == "1" * 64
+    assert (files / "auth_token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.slow
+def test_local_cluster_of_ray_itself_is_open(own_directory):
+    """Positive control of the test above: what Ray does by default."""
+    folder = tempfile.mkdtemp(prefix="ray")
+    _, listening, modes, _ = local_cluster(
+        f"import ray; ray.init(num_cpus=1, _temp_dir={folder!r})", HOME=str(own_directory)
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not all(map(is_loopback, listening))
+    assert 0o700 not in modes
+    assert (own_directory / ".ray/auth_token").stat().st_mode & 0o077
+
+
+def test_token_file_of_clusters_becomes_private(own_directory, monkeypatch):
+    """Ray and `ray get-auth-token --generate` write it with the permissions of the umask."""
+    monkeypatch.setenv("HOME", str(own_directory))
+    token = own_directory / ".ray/auth_token"
+    token.parent.mkdir()
+    token.write_text("1" * 64)
+    token.chmod(0o644)
+    with pytest.raises(ConfigError):
+        ray_cluster.connect(OmegaConf.create({"address": "127.0.0.1:1"}))
+    assert token.stat().st_mode & 0o777 == 0o600

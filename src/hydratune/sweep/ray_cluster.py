@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
+import secrets
+import shutil
 import signal
 import socket
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +23,7 @@ from hydratune.config import allowlist, servers
 from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.utils import env_variables
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
+from hydratune.utils.files import PRIVATE
 
 _CLIENT = "ray://"  # start of an address of Ray Client
 _CLIENT_TIMEOUT = "Proxy failed to Connect"  # in the error of a head that is too busy for a new client
@@ -27,6 +34,10 @@ _CREDENTIALS = ("HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
 _OBJECT_STORE = 78_643_200  # bytes, the minimum: workers exchange nothing through it
 _REACHABLE = 10  # seconds to open a connection
 _RETRIES = "2"  # attempts, where Ray's own default of 20 makes a wrong token take 20 seconds and an old address minutes
+_LOCAL = "local"  # address of a new cluster on this machine
+# Ray uses this switch on every system. Without it, its servers listen on all interfaces, also with `_node_ip_address`.
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_LONGEST_PARENT = 26  # bytes of a directory for Ray's own, since paths of Unix sockets have at most 107
 
 
 def connect(settings: DictConfig) -> None:
@@ -41,16 +52,17 @@ def connect(settings: DictConfig) -> None:
     Raises:
         ConfigError: If the cluster cannot be reached, or refuses the token or the settings.
     """
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _RETRIES)  # read when ray is imported
-    import ray
-
-    if ray.is_initialized():
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return
     arguments: Any = OmegaConf.to_container(settings, resolve=True)
     configured = arguments.pop("address", None)
-    address = str(configured or os.environ.get(_VARIABLE) or "local")
-    if address == "local":
-        arguments.setdefault("object_store_memory", _OBJECT_STORE)
+    address = str(configured or os.environ.get(_VARIABLE) or _LOCAL)
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _RETRIES)  # read when ray is imported
+    _protect_token_file()
+    if address == _LOCAL:
+        arguments = _private_settings() | arguments
+    import ray
+
     key = RAY_ADDRESS if configured else _VARIABLE
     _check_reachable(key, address)
     if not address.startswith(_CLIENT):  # with Ray Client, workers do not search the directory of the sweep
@@ -61,6 +73,41 @@ def connect(settings: DictConfig) -> None:
             ray.init(address=address, **arguments)
     except (OSError, RuntimeError, ValueError, TypeError, ray.exceptions.RayError) as error:
         raise ConfigError(_refused(key, address, error)) from error
+
+
+def _private_settings() -> dict[str, Any]:
+    """Return settings for a new cluster that only this process and its children can use.
+
+    Who knows the token of a cluster can run code in its workers, and read their secrets. Ray would write it to a file
+    that every user of the machine can read, and serve the cluster to other machines.
+    """
+    os.environ.update({_LOOPBACK: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+    import ray
+
+    # If ray was imported before, it has already read these variables.
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
+    ray._raylet.Config.initialize("")  # type: ignore[attr-defined]
+    candidates = (os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir())
+    parents = (path for path in candidates if Path(path).is_dir() and 0 < len(os.fsencode(path)) <= _LONGEST_PARENT)
+    private = tempfile.mkdtemp(prefix="ray-", dir=next(parents, "/tmp"))  # noqa: S108 (a new directory)
+    atexit.register(_stop, private)
+    # Ray allows everyone to write into its directory, so it must be inside a private one. Nobody could log in to the
+    # dashboard.
+    return {"_temp_dir": f"{private}/ray", "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+
+
+def _stop(folder: str) -> None:
+    """Stop Ray at the end of this process, and remove the directory of its cluster."""
+    import ray
+
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _protect_token_file() -> None:
+    """Make Ray's file with the token of clusters unreadable for other users; Ray creates it with mode 0644."""
+    with contextlib.suppress(OSError, RuntimeError):  # there is none, or no home directory
+        (Path.home() / ".ray/auth_token").chmod(PRIVATE)
 
 
 def with_environment(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
