@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hydratune.config import allowlist, config_folders, servers, trust
 from hydratune.config.hub_code import forbid_hub_code
-from hydratune.utils import env_variables, gc_tuning, signals, watchdog
+from hydratune.utils import env_variables, gc_tuning, signals, typed_secrets, watchdog
 from hydratune.utils.arguments import VERBOSITY_FLAGS
 from hydratune.utils.errors import (
     FAILED,
@@ -137,6 +137,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     allowlist.export_allowlist()
     env_variables.register()  # so that the value of `--uri '${oc.env:NAME}'` is masked too
     _check_open_secrets(arguments)
+    typed_secrets.record(arguments)
     servers.confirm_typed(arguments)
     config_folders.record_typed(arguments)
     if [*arguments[:1]] == ["help"]:  # `help predict` is `predict --help`

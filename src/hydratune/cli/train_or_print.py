@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -25,6 +26,8 @@ from hydratune.config import composition, hydra_guard
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.utils.errors import KEY, ConfigError, Problem
+from hydratune.utils.provenance import redact
+from hydratune.utils.secret_names import LABELS
 
 _PRINT_FLAGS = ("shell_completion", "hydra_help", "help", "info", "cfg")
 
@@ -81,4 +84,17 @@ def _print_config(cfg: DictConfig, flags: Namespace) -> None:
         print(f"# @package {package}")
     if flags.resolve:
         OmegaConf.resolve(node)
-    print(OmegaConf.to_yaml(node).rstrip("\n") if isinstance(node, Container) else node)
+    if isinstance(node, Container):
+        plain = _without_secrets(OmegaConf.to_container(node), package or "")
+        print(OmegaConf.to_yaml(OmegaConf.create(plain)).rstrip("\n"))
+    else:
+        print(redact(node, package or ""))
+
+
+def _without_secrets(node: Any, key: str) -> Any:
+    """Return a copy with masked secrets, in which interpolations such as `${oc.env:NAME}` remain."""
+    if isinstance(node, dict):
+        return {name: _without_secrets(value, "" if key in LABELS else str(name)) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_without_secrets(value, key) for value in node]
+    return node if "${" in str(node) else redact(node, key)

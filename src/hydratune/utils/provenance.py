@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydratune.utils import env_variables
+from hydratune.utils import env_variables, typed_secrets
 from hydratune.utils.secret_formats import MASK, address_secrets, mask
 from hydratune.utils.secret_forms import SHORTEST, contains_secret, replace_secret
 from hydratune.utils.secret_names import LABELS, is_secret, is_secret_variable
@@ -119,8 +119,10 @@ def redact(value: Any, key: str = "") -> Any:
     - passwords in addresses
     - tokens of known providers
     - values of environment variables that have the name of a secret, or that a config has resolved
+    - values that the user has typed for keys and flags that name a secret
     """
-    secrets = {**dict.fromkeys((*_of_environment(), *_of_configs()), MASK), **_addresses()}
+    typed = filter(_is_masked, typed_secrets.values)
+    secrets = {**dict.fromkeys((*_of_environment(), *_of_configs(), *typed), MASK), **_addresses()}
     return _masked(value, key, dict(sorted(secrets.items(), key=lambda item: len(item[0]), reverse=True)))
 
 
