@@ -3,6 +3,7 @@
 import contextlib
 import netrc
 import os
+from urllib.parse import quote
 
 import pytest
 import requests as http
@@ -114,6 +115,39 @@ def test_servers_are_passed_to_processes(own_directory):
     servers.confirm_typed(["--uri=https://good.example"])
     assert os.environ[servers.VARIABLE] == "https://good.example:443"
     assert not list(own_directory.iterdir())
+
+
+PASSWORDS = ["one@CANARY", "CANARY@two", "one/CANARY", "one?CANARY", "one#CANARY", "12/CANARY", "one:CANARY#@x/CANARY"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("scheme", ["https", "postgresql", "mysql+pymysql", "https:/", "other"])
+def test_password_that_is_not_encoded_is_an_error(monkeypatch, own_directory, password, scheme):
+    """Clients would take a part of it for the host, and ask a name server; no part is printed or recorded."""
+    uri = f"{scheme}://me:{password}@good.example/db"
+    monkeypatch.setenv("STORE", uri)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_directory))
+    servers.confirm_typed(["--uri", "${oc.env:STORE}"])
+    problem = servers.problem(uri, "tracking.uri")
+    assert "%40" in problem.hint
+    assert "CANARY" not in f"{problem} {os.environ.get(servers.VARIABLE)} {_files(own_directory)}"
+    assert not servers.is_confirmed(uri)
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("scheme", ["https", "postgresql", "mysql+pymysql"])
+def test_encoded_password_is_accepted(monkeypatch, own_directory, password, scheme):
+    """Positive control: the same password, as the hint demands; the record names the host alone."""
+    uri = f"{scheme}://me:{quote(password, safe='')}@good.example/db"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_directory))
+    servers.confirm_typed(["--uri", uri])
+    assert servers.problem(uri, "tracking.uri") is None
+    assert "good.example" in _files(own_directory)
+    assert "CANARY" not in _files(own_directory)
+
+
+def _files(directory):
+    return " ".join(path.read_text() for path in directory.rglob("*") if path.is_file())
 
 
 SECRET_URIS = [

@@ -512,6 +512,13 @@ ADDRESSES = [
     "postgresql://h/d?password1=CANARY-one",
     "https://h/x?a=1&x;password=CANARY-semicolon",
     "jdbc:postgresql://h/d?user=x&password=CANARY",
+    "postgresql://h/d?password=abc&CANARY&user=me",
+    "https://h/x#access_token=CANARY-fragment",
+    "https://h/x?a=b#id_token=CANARY&state=1",
+    "https:///me:CANARY-slashes@h/x",
+    "https:/me:CANARY-slash@h/x",
+    "https//me:CANARY-colon@h/x",
+    "postgresql:/me:CANARY-database@h/d",
     "host=h password=CANARY-libpq",
     "host=h password='my CANARY' user=x",
     "Server=h;Database=d;User Id=u;Password=CANARY-ado;",
@@ -554,6 +561,32 @@ def test_password_is_masked_without_its_address(monkeypatch):
     assert redact("no role for CANARY@word or CANARY%40word") == "no role for *** or ***"
 
 
+VARIABLES = {
+    "HTTP_PROXY": "http://me:CANARY-12@127.0.0.1:1",
+    "https_proxy": "me:CANARY-12@127.0.0.1:1",
+    "HF_ENDPOINT": "https://me:one/CANARY-12@hub.example",
+    "ALL_PROXY": "socks5://me:one@CANARY-12@127.0.0.1:1",
+    "PIP_INDEX_URL": "https://CANARY-12@pypi.example/simple",
+    "DATABASE": "postgresql://h/d?password=CANARY-12",
+    "SOME_ADDRESS": "https://h/x#access_token=CANARY-12",
+}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_password_of_an_address_in_the_environment_is_masked(monkeypatch, name):
+    """Libraries read these variables, and name a part of the address in messages, e.g. `Invalid port: 'PASSWORD'`."""
+    text = f"invalid port: 'CANARY-12' of {VARIABLES[name]}"
+    assert "CANARY-12" in redact("'CANARY-12'")  # the variable is the reason
+    monkeypatch.setenv(name, VARIABLES[name])
+    assert "CANARY-12" not in redact(text)
+
+
+def test_public_part_of_an_address_in_the_environment_is_not_masked(monkeypatch):
+    """Neither the user, who has a home directory, the host, nor a password that everybody knows."""
+    monkeypatch.setenv("PROXY", "http://somebody:postgres@proxy.example:3128")
+    assert redact("/home/somebody postgres proxy.example") == "/home/somebody postgres proxy.example"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -569,6 +602,8 @@ def test_password_is_masked_without_its_address(monkeypatch):
         "set vars.password=x",
         "sqlite:///outputs/mlflow.db?mode=ro",
         "http://h?page=1#key",
+        "http://h/x#section=one",
+        "see //host/a and me:x or a/b:c",
         "postgresql://h/d?sslkey=/home/me/key.pem&keepalives=1",
     ],
 )

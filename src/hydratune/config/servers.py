@@ -44,6 +44,9 @@ _HIDDEN_HOSTS = ("conninfo", "dsn", "odbc_connect")  # parameters that are addre
 _DATABRICKS = re.compile(r"databricks(://[\w.:-]+)?")  # a workspace, which a profile of the user names
 _PASSWORDS = ("passwd", "password", "pwd", "ssl_key_password", "sslpassword")  # parameters of databases
 _AMBIGUOUS = re.compile(r"[\s\\]")  # characters at which parsers of addresses disagree about the host
+# An `@` that does not end the user information. Clients then disagree about the host, and would send a part of the
+# password to a name server.
+_UNENCODED = re.compile(r"://.*[@/?#].*@", re.DOTALL)
 _UNCLEAR = ""  # the server of an address that parsers may read in different ways; it is never confirmed
 
 
@@ -89,6 +92,10 @@ def problem(uri: str, key: str) -> Problem | None:
     server = _server(uri)
     if server is None or server in _confirmed():
         return None
+    if _UNENCODED.search(uri):
+        text = f"the address in {KEY} contains '@' in another place than between user and host"
+        hint = "percent-encode the user and the password: %40 for @, %2F for /, %3F for ?, %23 for #"
+        return Problem(key, text, hint)
     if server == _UNCLEAR:
         return Problem(key, f"the address in {KEY} does not clearly name a server", "write it as SCHEME://HOST:PORT")
     hint = "to confirm it, type its address once: tracking.uri=ADDRESS, sweep.storage=ADDRESS, or --uri ADDRESS"
@@ -187,6 +194,8 @@ def _server(uri: str) -> str | None:
     backend = scheme.partition("+")[0]
     if backend == "sqlite":
         return None
+    if _UNENCODED.search(uri):
+        return _UNCLEAR
     if backend in _DATABASES:
         return _database(uri)
     if _DATABRICKS.fullmatch(uri):

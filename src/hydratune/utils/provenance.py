@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.utils import env_variables, typed_secrets
-from hydratune.utils.secret_formats import MASK, address_secrets, mask
+from hydratune.utils.secret_formats import MASK, address_secrets, is_address, mask
 from hydratune.utils.secret_forms import SHORTEST, contains_secret, replace_secret
 from hydratune.utils.secret_names import LABELS, is_secret, is_secret_variable
 
@@ -197,13 +197,21 @@ def _of_configs() -> set[str]:
 
 
 def _addresses() -> dict[str, str]:
-    """Return the replacements of the addresses that configs have resolved, and of the passwords in them."""
-    replacements: dict[str, str] = {}
-    for value in env_variables.resolved().values():
-        if (masked := mask(value)) != value:
-            replacements[value] = masked
-            replacements |= dict.fromkeys((part for part in address_secrets(value) if len(part) >= SHORTEST), MASK)
-    return replacements
+    """Return the replacements of the addresses in the environment, and of the passwords in them.
+
+    Libraries read many of these variables themselves, e.g. HTTPS_PROXY and HF_ENDPOINT.
+    """
+    proxies = [f"http://{value}" for name, value in os.environ.items() if name.lower().endswith("_proxy")]
+    values = {*filter(is_address, (*os.environ.values(), *proxies)), *env_variables.resolved().values()}
+    return {text: replacement for value in values for text, replacement in _of_address(value).items()}
+
+
+@functools.lru_cache(maxsize=1000)  # each line of output needs those of all variables
+def _of_address(value: str) -> dict[str, str]:
+    masked = mask(value)
+    if masked == value:
+        return {}
+    return {value: masked, **dict.fromkeys(filter(_is_masked, address_secrets(value)), MASK)}
 
 
 def _repository() -> Path | None:

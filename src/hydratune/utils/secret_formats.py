@@ -50,8 +50,8 @@ _USER_INFORMATION = tuple(
     for pattern in (
         rf"(?<![\w+.-])(?P<scheme>{_DATABASES})(?P<secret>[^\s/:]*:\S+)(?=@)",
         # For HTTP, also a user name alone, since it can be a token.
-        r"(?P<scheme>https?://)(?P<secret>[^/\s]+)(?=@)",
-        r"(?P<scheme>://)(?P<secret>[^/@\s:]*:[^/\s]*)(?=@)",
+        r"(?P<scheme>https?:/*)(?P<secret>[^/\s]+)(?=@)",
+        r"(?P<scheme>//|:/)(?P<secret>[^/@\s:]*:[^/\s]*)(?=@)",  # also `http//` and `http:/`
         # A password with a slash. The text after the colon is not a port.
         r"(?P<scheme>://)(?P<secret>[^/@\s:\[]*:(?!\d{1,5}(?:[/?#]|$))[^/\s]*/\S*)(?=@)",
     )
@@ -61,7 +61,10 @@ _ADDRESS = re.compile(r"\s*['\"]?[A-Za-z][\w+.-]*://")
 _WHOLE_DATABASE = re.compile(rf"(?P<scheme>{_DATABASES})(?P<secret>[^/:]*:.+)(?=@)", re.IGNORECASE | re.DOTALL)
 _WHOLE_USER_INFORMATION = re.compile(r"(?P<scheme>://)(?P<secret>[^/@:]*:[^/?#]+)(?=@)", re.DOTALL)
 _PARAMETER = re.compile(r"(?<=[?&;])(?P<name>[^=&;?\s'\"]+)=(?P<secret>[^&\s'\"]+)")
-_WHOLE_PARAMETER = re.compile(r"(?<=[?&;])(?P<name>[^=&;?]+)=(?P<secret>[^&]+)", re.DOTALL)
+# A word without `=` after `&` belongs to the password before it.
+_WHOLE_PARAMETER = re.compile(r"(?<=[?&;])(?P<name>[^=&;?]+)=(?P<secret>[^&]+(?:&[^=&]+(?=&|$))*)", re.DOTALL)
+_FRAGMENT = re.compile(r"(?<=#)(?P<name>[^=&;?#\s'\"]+)=(?P<secret>[^&\s'\"]+)")  # `#access_token=...`
+_PIECES = re.compile(r"[@/?#:]")  # signs at which clients split an address, also inside a password
 # The text forms of libpq, ODBC, ADO, and Azure: `host=h password=...`, `AccountName=x;AccountKey=...`
 _CONNECTION = re.compile(
     r"(?<![\w.])(?:host(?:addr)?|server|dbname|database|user(?: id)?|uid|data source|accountname|endpoint)\s*=",
@@ -80,11 +83,18 @@ def mask(text: str) -> str:
     return _PRIVATE_KEY.sub(MASK, _TOKEN.sub(MASK, text))
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text as a whole is one address."""
+    return _ADDRESS.match(text) is not None
+
+
 def address_secrets(address: str) -> set[str]:
     """Return the passwords and tokens of an address, as they are written there and as clients decode them."""
     secrets: set[str] = set()
     _mask_connections(address, secrets)
-    parts = {part for text in secrets for part in (text, text.partition(":")[2], text.strip("'\"{}"))}
+    passwords = {text.partition(":")[2] or text for text in secrets}  # a user name is in many texts, such as paths
+    pieces = {piece for password in passwords for piece in _PIECES.split(password)}
+    parts = secrets | passwords | pieces | {text.strip("'\"{}") for text in secrets}
     return {form for part in parts for form in (part, unquote(part), unquote_plus(part)) if part != MASK} - {""}
 
 
@@ -100,11 +110,11 @@ def _mask_connections(text: str, secrets: set[str] | None = None) -> str:
         is_secret = is_secret_parameter(unquote(match["name"]))
         return f"{match['name']}={note(match)}" if is_secret and match["secret"] != MASK else match[0]
 
-    is_address = _ADDRESS.match(text) is not None
-    whole_patterns = (_WHOLE_DATABASE, _WHOLE_USER_INFORMATION) if is_address else ()
+    is_whole = is_address(text)
+    whole_patterns = (_WHOLE_DATABASE, _WHOLE_USER_INFORMATION) if is_whole else ()
     for pattern in (*whole_patterns, *_USER_INFORMATION):
         text = pattern.sub(lambda match: match["scheme"] + note(match), text)
-    text = (_WHOLE_PARAMETER if is_address else _PARAMETER).sub(parameter, text)
+    text = _FRAGMENT.sub(parameter, (_WHOLE_PARAMETER if is_whole else _PARAMETER).sub(parameter, text))
     if _CONNECTION.search(text):
         text = _CONNECTION_PASSWORD.sub(lambda match: match["scheme"] + note(match), text)
     return text
