@@ -1,9 +1,10 @@
 """A SQLite file that a stored address names is opened only if it belongs to the project or the run, or was typed."""
 
 import json
+import re
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from hydratune.config.composition import Request, composer
 from hydratune.tracking.client import check_locations, connect
 from hydratune.tracking.delivery import POINTER, Delivery, checked_pointer, pointer
 from hydratune.tracking.journal import JOURNAL, Entry, Journal
+from hydratune.tracking.relocation import COLUMNS
 from hydratune.utils.errors import FAILED, ConfigError
 
 
@@ -274,3 +276,57 @@ def test_ui_shows_artifacts_of_no_other_directory(own_directory, tmp_path, monke
     assert "private" in caught.value.problems[0].text
     monkeypatch.setenv(servers.VARIABLE, (tmp_path / "private").as_uri())
     check_locations(path)
+
+
+PLACES = [
+    "UPDATE experiments SET artifact_location = ?",
+    "INSERT INTO workspaces (name, default_artifact_root) VALUES ('w', ?)",
+    "INSERT INTO workspaces (name, trace_archival_location) VALUES ('w', ?)",
+    "INSERT INTO trace_tags (request_id, key, value) VALUES ('t', 'mlflow.artifactLocation', ?)",
+    "INSERT INTO trace_tags (request_id, key, value) VALUES ('t', 'mlflow.trace.archiveLocation', ?)",
+]
+
+
+@pytest.mark.parametrize("statement", PLACES)
+def test_ui_shows_files_of_no_other_directory_in_any_place(own_directory, tmp_path, statement):
+    """Of traces and workspaces too; the control is a directory next to the store."""
+    private, own = tmp_path / "private", own_directory / "theirs" / "mlartifacts"
+    uri, path = f"sqlite:///{own_directory}/theirs/mlflow.db", own_directory / "theirs" / "mlflow.db"
+    connect(uri).create_experiment("e", artifact_location=own.as_uri())
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    for database, folder, is_allowed in ((path, own, True), (copy, private, False)):
+        folder.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute(statement, (str(folder),))
+        with nullcontext() if is_allowed else pytest.raises(ConfigError):
+            check_locations(database)
+
+
+# Columns whose names are those of places, and that name no directory whose files MLflow's server shows.
+OTHER_COLUMNS = {
+    "source_type", "source_id", "source_run_id", "source_name", "source_version",
+    "dataset_source_type", "dataset_source", "resource_type", "resource_id", "root_causes",
+}  # fmt: skip
+OTHER_PLACES = {("evaluation_dataset_records", "source"), ("mcp_server_versions", "source")}
+
+
+def test_each_column_with_a_location_is_checked(own_directory):
+    """A new release of MLflow may add columns; one that names a place must be listed, here or in the source."""
+    connect(f"sqlite:///{own_directory}/mlflow.db")
+    with closing(sqlite3.connect(own_directory / "mlflow.db")) as connection:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {(table, row[1]) for table in tables for row in connection.execute(f"PRAGMA table_info({table})")}
+    places = {place for place in columns if re.search("location|uri|source|root|path|director|artifact", place[1])}
+    listed = {(table, column) for table, column, _ in COLUMNS}
+    assert listed <= columns
+    assert {place for place in places - listed - OTHER_PLACES if place[1] not in OTHER_COLUMNS} == set()
+
+
+def test_each_tag_with_a_location_is_checked():
+    """The names of tags that name a place are constants of MLflow."""
+    from mlflow.tracing.constant import TraceTagKey
+
+    names = {value for value in vars(TraceTagKey).values() if str(value).lower().endswith(("location", "uri"))}
+    (condition,) = (condition for table, _, condition in COLUMNS if table == "trace_tags")
+    assert {name for name in names - {TraceTagKey.SPANS_LOCATION} if name not in condition} == set()

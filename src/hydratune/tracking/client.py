@@ -218,7 +218,7 @@ def check_artifacts(uri: str, location: str) -> None:
 def check_locations(path: Path) -> None:
     """Raise ConfigError if MLflow's pages of a SQLite store would show files of other directories as artifacts."""
     with closing(sqlite3.connect(path)) as connection:
-        queries = (f"SELECT DISTINCT {column} FROM {table}" for table, column in COLUMNS)  # noqa: S608 (constants)
+        queries = (f"SELECT DISTINCT {column} FROM {table} WHERE {condition}" for table, column, condition in COLUMNS)  # noqa: S608 (constants)
         locations = [str(row[0]) for query in queries for row in connection.execute(query) if row[0]]
     for location in locations:
         folder = local_folder(location)

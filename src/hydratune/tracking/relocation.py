@@ -12,13 +12,16 @@ from urllib.parse import unquote, urlsplit
 log = logging.getLogger(__name__)
 
 ARTIFACTS = "mlartifacts"  # the folder next to a local store that holds its artifacts
-# The columns of MLflow's schema that hold the address of an artifact.
+# Table, column, and condition of the rows for each place in MLflow's schema that holds the address of artifacts.
 COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
+    ("experiments", "artifact_location", "TRUE"),
+    ("runs", "artifact_uri", "TRUE"),
+    ("logged_models", "artifact_location", "TRUE"),
+    ("model_versions", "source", "TRUE"),
+    ("model_versions", "storage_location", "TRUE"),
+    ("trace_tags", "value", "key IN ('mlflow.artifactLocation', 'mlflow.trace.archiveLocation')"),
+    ("workspaces", "default_artifact_root", "TRUE"),
+    ("workspaces", "trace_archival_location", "TRUE"),
 )
 _BUSY_SECONDS = 120.0  # how long SQLite waits for another process that writes
 
@@ -41,9 +44,10 @@ def relocate_artifacts(database: Path) -> None:
         }
         for old_root in sorted(roots - {"", new_root}):
             if folder.is_dir() or not Path(unquote(urlsplit(old_root).path)).is_dir():
-                for table, column in COLUMNS:
+                for table, column, condition in COLUMNS:
                     connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 (constants)
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608 (constants)
+                        f"WHERE {condition} AND substr({column}, 1, ?) = ?",
                         (new_root, len(old_root) + 1, len(old_root), old_root),
                     )
                 log.warning("tracking: the MLflow store was moved; its artifacts are now read from %s", folder)
