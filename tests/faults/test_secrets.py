@@ -314,14 +314,17 @@ def test_header_is_masked(header):
 @pytest.mark.parametrize(
     "name",
     ["DB_PWD", "SSHPASS", "GH_PAT", "AZURE_STORAGE_KEY", "ACCOUNT_KEY", "ENCRYPTION_KEY", "AIRFLOW__CORE__FERNET_KEY",
-     "jwt_signing_key", "MASTER_KEY", "PGPASSWORD", "MYSQL_PWD", "AWS_SESSION_TOKEN"],
+     "jwt_signing_key", "MASTER_KEY", "PGPASSWORD", "MYSQL_PWD", "AWS_SESSION_TOKEN", "KAGGLE_KEY", "DD_APP_KEY",
+     "B2_APPLICATION_KEY", "LDAP_PW", "SMTP_PASS", "GPG_PASSPHRASE"],
 )  # fmt: skip
 def test_name_of_a_variable_marks_a_secret(monkeypatch, name):
     """Other names, such as that of the working directory, do not."""
     monkeypatch.setenv(name, "CANARY-0123")
     monkeypatch.setenv("PWD", "/canary/directory")
     monkeypatch.setenv("SORT_KEY", "canary-column")
-    assert redact("CANARY-0123 /canary/directory canary-column") == "*** /canary/directory canary-column"
+    monkeypatch.setenv("SSH_PUBLIC_KEY", "canary-public")
+    public = "/canary/directory canary-column canary-public"
+    assert redact(f"CANARY-0123 {public}") == f"*** {public}"
 
 
 # Values of a config that would write a secret into the model, a name, or a record.

@@ -1,6 +1,7 @@
 """What publishes a model or reports to a tracker is typed: no config and no run of someone else decides it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,63 @@ def test_saved_dataset_elsewhere_would_be_read(own_directory):
     Path("saved/state.json").write_text(json.dumps({**state, "_data_files": [{"filename": "../private.arrow"}]}))
     assert load_from_disk("saved")["text"][:] == ["secret"]
     assert refused("dataset=saved", "dataset.path=saved") == {"dataset.path"}
+
+
+# Options, key of a config file, and its value with `$` in place of a variable: the Hub or another server receives it.
+MODEL = ["dataset=digits", "model=pretrained", "model.pretrained_model_name_or_path=me/x"]
+HUB = ["dataset=hub", "name=x", "tracking.experiment_name=x", "dataset.path=me/x"]
+FILE = ["dataset=local", "dataset.files.train=a.csv"]
+NAMES = [
+    (MODEL[:2], "model.pretrained_model_name_or_path", "evil/$"),
+    (MODEL[:2], "model.pretrained_model_name_or_path", "evil/${vars.x}"),
+    (MODEL[:2], "model.pretrained_model_name_or_path", "$"),
+    (MODEL, "model.revision", "a$"),
+    (MODEL, "model.tokenizer", "evil/$"),
+    (HUB[:3], "dataset.path", "evil/$"),
+    (HUB, "dataset.name", "$"),
+    (HUB, "dataset.revision", "$"),
+    (["dataset=digits"], "trainer.args.hub_model_id", "evil/$"),
+]
+
+
+@pytest.fixture
+def file_with(own_directory, monkeypatch):
+    """Writes an experiment with a value of a key; returns the keys that checking refuses."""
+    monkeypatch.setattr("hydratune.utils.env_variables.resolved_values", {})
+    monkeypatch.setattr("hydratune.utils.hub.is_reachable", lambda: True)
+    monkeypatch.setenv("ORDINARY", "canary-0123")
+    file = own_directory / "mine" / "experiment" / "evil.yaml"
+    file.parent.mkdir(parents=True)
+
+    def keys(options, key, value, *typed):
+        content = {"vars": {"x": "${oc.env:ORDINARY}"}}
+        node, name = content, key
+        while "." in name:
+            first, _, name = name.partition(".")
+            node = node.setdefault(first, {})
+        node[name] = value
+        file.write_text("# @package _global_\n" + yaml.safe_dump(content))
+        return refused(*options, "experiment=evil", *typed, config_dir=own_directory / "mine")
+
+    return keys
+
+
+@pytest.mark.parametrize(("options", "key", "value"), NAMES)
+def test_config_puts_no_variable_into_a_name_that_is_sent(file_with, options, key, value):
+    """Whatever the variable's name; the controls are another text in the file, and the same one typed."""
+    from_variable = value.replace("$", "${oc.env:ORDINARY}") if "{" not in value else value
+    short = key.removeprefix("trainer.args.")
+    assert short in file_with(options, key, from_variable)
+    assert short not in file_with(options, key, value.replace("${vars.x}", "x").replace("$", "another-0123"))
+    assert short not in file_with(options, key, "another-0123", f"{key}='{from_variable}'")
+
+
+def test_config_may_read_local_files_by_a_variable(file_with, own_directory, tiny_model):
+    """No server receives the path of a directory that exists, or that has an absolute path."""
+    folder = shutil.copytree(tiny_model, own_directory / "canary-0123")
+    (folder / "a.csv").write_text("text,label\n" + "a,x\nb,y\n" * 9)
+    name, files = "model.pretrained_model_name_or_path", "dataset.files.train"
+    for value in ("$", "./$", f"{own_directory}/$"):
+        assert name not in file_with(MODEL[:2], name, value.replace("$", "${oc.env:ORDINARY}"))
+    assert files not in file_with(FILE[:1], files, f"{own_directory}/${{oc.env:ORDINARY}}/a.csv")
+    assert name in file_with(MODEL[:2], name, "evil/${oc.env:ORDINARY}")

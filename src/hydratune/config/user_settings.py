@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 import shlex
 import sysconfig
@@ -19,10 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune.config import allowlist, servers
 from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.config.secret_values import STORES, passwords, store_secret
-from hydratune.utils import hub
+from hydratune.utils import env_variables, hub
 from hydratune.utils.errors import KEY, Problem, setting
 from hydratune.utils.files import expand_home
 from hydratune.utils.image_formats import restrict_image_folders
+from hydratune.utils.secret_forms import SHORTEST, contains_secret
 
 _READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
 # Their other keys with texts, which are not paths. Names of sets and sources are free, so the whole key must match.
@@ -37,6 +39,8 @@ _SENDING: dict[str, tuple[Any, ...]] = {
     "trainer.args.hub_private_repo": (True,),
     "trainer.args.report_to": (None, "none", [], ["none"]),
 }
+_HUB_NAMES = ("hub_model_id", "hub_revision")  # arguments of the Trainer that the Hub receives
+_LOCAL_PROTOCOL = re.compile("(?:file|local)://")
 _HUB_ACCOUNT = "trainer.args.hub_token"
 _HUB_TOKEN = re.compile(r"(HF|HUGGING_?FACE(_?HUB)?)_(\w+_)?TOKEN")  # names of variables
 _PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local):(?://)?)*", re.DOTALL)  # precede the path of a data file
@@ -100,6 +104,7 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
         cfg: A config that passed `check_config`.
         typed: Keys of the overrides on the command line.
     """
+    yield from names_of_variables(cfg, typed)
     plain: Any = OmegaConf.to_container(cfg.trainer.args, resolve=True)
     for key, harmless in _SENDING.items():
         name = key.rpartition(".")[2]
@@ -117,6 +122,28 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
         # Tokens of other services must not be sent to the Hub.
         text = f"{KEY} of a config file must read a variable such as HF_TOKEN or HF_WORK_TOKEN, not {variable}"
         yield Problem(_HUB_ACCOUNT, text, f"to use it, type '{KEY}={token}'")
+
+
+def names_of_variables(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _READ) -> Iterator[Problem]:
+    """Yield an error for each name in a config that contains the value of a variable, unless it is a local path.
+
+    A name such as `OWNER/${oc.env:NAME}` or an address of a data file is sent to a server, whose owner may be the
+    author of the config. Any variable can hold a secret, whatever its name.
+
+    Args:
+        cfg: A config that passed `check_config`.
+        typed: Keys of the overrides on the command line.
+        nodes: Nodes of the config whose names a command sends.
+    """
+    values = [value for value in env_variables.resolved().values() if len(value) >= SHORTEST]
+    plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in nodes}
+    hub_names = {name: OmegaConf.select(cfg, f"trainer.args.{name}") for name in _HUB_NAMES}
+    for key, text in _texts({**plain, "trainer": {"args": hub_names}}):
+        if _NO_FILES.fullmatch(key) or key.startswith("model.config.") or allowlist.is_in(key, typed):
+            continue
+        if any(contains_secret(text, value) for value in values) and not _is_local(text):
+            wrong = f"{KEY} of a config file contains the value of an environment variable, and is sent to a server"
+            yield Problem(key, wrong, f"if you trust the config, type {KEY}=VALUE")
 
 
 def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
@@ -210,6 +237,16 @@ def _read_paths(value: str) -> Iterator[Path]:
         except (OSError, RuntimeError, ValueError):  # name too long, with invalid characters, or `~` of an unknown user
             if is_elsewhere:
                 yield Path("/")
+
+
+def _is_local(value: str) -> bool:
+    """Return whether a value is a path of this machine, so that no server is asked for it."""
+    name = _PREFIXES.sub("", value)
+    if "://" in _LOCAL_PROTOCOL.sub("", value):
+        return False
+    path = expand_home(name)
+    # A name on the Hub has one slash at most, and no slash at its start.
+    return (path.is_absolute() and len(path.parts) > 2) or os.path.lexists(path)
 
 
 def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:

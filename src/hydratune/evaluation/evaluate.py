@@ -186,6 +186,7 @@ def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None)
     with overriding(overrides, config_dir) as request:
         cfg, problems = change_config(cfg, request, CHANGES)
         typed_keys = [*request.typed_keys, *request.chosen_groups]
+        problems = problems or [*user_settings.names_of_variables(cfg, request.typed_keys)]
     if problems:
         raise ConfigError(*problems)
     return cfg, typed_keys

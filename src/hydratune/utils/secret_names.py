@@ -10,7 +10,7 @@ _CREDENTIALS = ("password", "passwd", "passphrase", "passcode", "secret", "secre
 # Words that mark a secret only as a whole word: `sig`, not `config`, and `auth`, not `XAUTH`.
 _WORDS = (
     *("auth", "oauth", "oauth2", "authorization", "bearer", "cookie", "cookies", "session", "sessionid", "session_id"),
-    *("jwt", "pass", "pat", "pwd", "sas", "sig", "signature", "otp", "sshpass"),
+    *("jwt", "pass", "pat", "pw", "pwd", "sas", "sig", "signature", "otp", "sshpass"),
 )
 # Words before `key` and `token`. Without them, `sort_key` and `pad_token` would be secrets.
 _KEYS = (
@@ -37,7 +37,9 @@ _TOKENS = (
 _ENDING = "|".join(_CREDENTIALS)
 _NAMED = rf"(?:{'|'.join(_KEYS)})_?keys?|(?:{'|'.join(_TOKENS)})_?tokens?"
 _KEY = re.compile(rf"^token$|(?:{_ENDING})\d*$|(?:^|_)(?:{'|'.join(_WORDS)}|{_NAMED})\d*$")
-_VARIABLE = re.compile(rf"token$|(?:{_ENDING}|{_NAMED})\d*$|(?:^|_)(?:{'|'.join(_WORDS)})\d*$")
+# A variable such as KAGGLE_KEY or DD_APP_KEY is a secret; keys of a table and of a pair are not.
+_KEY_VARIABLE = r"(?<!sort)(?<!public)(?<!primary)(?<!foreign)(?<!partition)_key\d*$"
+_VARIABLE = re.compile(rf"token$|(?:{_ENDING}|{_NAMED})\d*$|(?:^|_)(?:{'|'.join(_WORDS)})\d*$|{_KEY_VARIABLE}")
 _PARAMETER = re.compile(r"token$|^(?:key|conninfo|dsn|odbc_connect)$")
 _PUBLIC_VARIABLES = ("desktop_session", "pwd")  # the name of a desktop, e.g. plasma, and the working directory
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|[-.\s]")  # places in `dbPassword` and `db-password` where others have `_`
