@@ -2,9 +2,14 @@
 
 import dataclasses
 import inspect
+import json
 import re
+import time
+import unicodedata
+from urllib.parse import quote
 
 import pytest
+import yaml
 from transformers import TrainingArguments
 
 from hydratune.config.composition import shipped_dir
@@ -83,3 +88,52 @@ def test_secret_in_another_case_is_found(text):
     """Host names, for example, are written in lower case."""
     assert contains_secret(text, "cAnArY-0123")
     assert "0123" not in replace_secret(text, "cAnArY-0123", "***")
+
+
+UNICODE = "pä/wÖrt 😀é'1"
+ESCAPED = {
+    "repr of bytes": repr(UNICODE.encode()),
+    "ascii": ascii(UNICODE),
+    "unicode_escape": UNICODE.encode("unicode_escape").decode(),
+    "JSON": json.dumps(UNICODE),
+    "JSON in JSON": json.dumps(json.dumps(UNICODE)),
+    "YAML": yaml.safe_dump({"a": UNICODE}),
+    "YAML, wrapped": yaml.safe_dump({"a": "x " * 36 + UNICODE}),
+    "XML references": UNICODE.encode("ascii", "xmlcharrefreplace").decode(),
+    "decimal references": "".join(f"&#{ord(character)};" for character in UNICODE),
+    "hexadecimal references": "".join(f"&#x{ord(character):X};" for character in UNICODE),
+    "named references": UNICODE.replace("ä", "&auml;").replace("Ö", "&Ouml;").replace("é", "&eacute;"),
+    "escaped bytes": "".join(f"\\x{byte:02x}" for byte in UNICODE.encode()),
+    "octal bytes": "".join(f"\\{byte:03o}" for byte in UNICODE.encode()),
+    "decomposed": unicodedata.normalize("NFD", UNICODE),
+    "decomposed in JSON": json.dumps(unicodedata.normalize("NFD", UNICODE)),
+    "decomposed and percent-encoded": quote(unicodedata.normalize("NFD", UNICODE)),
+}
+
+
+@pytest.mark.parametrize("form", ESCAPED)
+@pytest.mark.parametrize("normal_form", ["NFC", "NFD"])
+def test_secret_is_masked_in_escape_sequences_and_references(monkeypatch, form, normal_form):
+    """Libraries print values as bytes, JSON, YAML, or HTML; a file system may decompose the characters."""
+    text = f"see <{ESCAPED[form]}> here"
+    assert redact(text) == text
+    monkeypatch.setenv("S1_TOKEN", unicodedata.normalize(normal_form, UNICODE))
+    masked = redact(text)
+    assert "***" in masked
+    assert len(masked) <= 20 or "YAML" in form  # nothing remains but quotes
+
+
+@pytest.mark.parametrize("unit", ["a", "A", "\\x61", "\\\\\\\\x61", "&#97;", "%61", "\\x20a", "a\\\\\\\\"])
+def test_secret_is_found_in_linear_time(unit):
+    """A text that begins like the secret many times, and contains it, does not make the search try all combinations."""
+    secret = "a" * 40 + "1"
+    before = time.monotonic()
+    assert "***" in replace_secret(unit * 100 + secret.replace("1", "\\x31"), secret, "***")
+    assert time.monotonic() - before < 5
+
+
+@pytest.mark.parametrize("text", ["\\U00110000", "\\ud800", "\\777", "\\x", "&#99999999;", "\\u12", "C:\\x41\\101"])
+def test_text_with_invalid_escape_sequences_stays(monkeypatch, text):
+    """As in any text with backslashes."""
+    monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
+    assert redact(text) == text
