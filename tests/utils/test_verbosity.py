@@ -89,3 +89,13 @@ def test_quiet_run_prints_its_result_only(toy, capsys, monkeypatch):
     output = capsys.readouterr()
     assert "run:" not in output.err
     assert "accuracy" in output.out
+
+
+def test_commands_without_a_run_label_warnings_too(monkeypatch, capsys):
+    """Before Hydra configures logging, and in commands that do not use Hydra's."""
+    monkeypatch.setenv(VERBOSITY, "")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    assert dispatch(["--version"]) == 0
+    logging.getLogger("hydratune.data").warning("12 rows are duplicates")
+    assert capsys.readouterr().err == "warning: 12 rows are duplicates\n"

@@ -10,12 +10,13 @@ from pathlib import Path
 from hydratune.cli.run_argument import add_run_argument
 from hydratune.config import trust
 from hydratune.evaluation.evaluate import CHANGES, Evaluation, evaluate
-from hydratune.evaluation.load_run import log_to_stderr, open_run
+from hydratune.evaluation.load_run import open_run
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, setting
 from hydratune.utils.file_suffixes import SUFFIXES, suffix
+from hydratune.utils.logs import show_progress
 from hydratune.utils.short_forms import number_text
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         if "=" not in text and (Path(text).is_file() or suffix(Path(text)) in SUFFIXES):
             hint = f"to evaluate on a file, use {setting('dataset.files.test', text)}"
             raise ConfigError(Problem("KEY=VALUE", f"{text!r} is a file, not {KEY}", hint))
-    log_to_stderr()
+    show_progress()
     run = open_run(args.run, args.uri)
     evaluation = evaluate(run, args.overrides, args.name, args.config_dir or trust.config_dir())
     _show(evaluation)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,8 @@ def _given(overrides: Sequence[str]) -> dict[str, Any]:
         key, _, value = text.partition("=")
         if not _CHOSEN.match(text):
             hint = "use task=NAME, model=NAME, or dataset.KEY=VALUE, and change other settings in the experiment later"
+            if Path(text).exists():
+                hint = f"name the data with {shlex.join(['--data', text])}"
             raise ConfigError(Problem(key, f"hydratune init does not support {text!r}", hint))
         given[key] = _value(key, value)
     for group in ("task", "model"):

@@ -28,7 +28,7 @@ from hydratune.utils.errors import (
     Problem,
     similar,
 )
-from hydratune.utils.logs import guard_output, set_verbosity
+from hydratune.utils.logs import guard_output, log_to_terminal, set_verbosity
 from hydratune.utils.messages import print_error, print_errors
 from hydratune.utils.provenance import redact
 
@@ -134,6 +134,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         trust.trust_for_this_command()
         arguments = [argument for argument in arguments if argument != trust.FLAG]
     arguments = _without_verbosity(arguments)
+    log_to_terminal()
     allowlist.export_allowlist()
     env_variables.register()  # so that the value of `--uri '${oc.env:NAME}'` is masked too
     _check_open_secrets(arguments)

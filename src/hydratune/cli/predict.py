@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.cli.run_argument import add_run_argument
-from hydratune.evaluation.load_run import log_to_stderr
 from hydratune.evaluation.predict import CHANGES, PredictRequest, predict
 from hydratune.utils.arguments import ArgumentParser
+from hydratune.utils.logs import show_progress
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         "--min-confidence", type=float, metavar="P", help="probability below which a prediction is null [default: none]"
     )
     args = vars(parser.parse_args(arguments))
-    log_to_stderr()
+    show_progress()
     predict(PredictRequest(skip_bad_rows=args.pop("on_bad_rows") == "skip", **args))
     return 0
 

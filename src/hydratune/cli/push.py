@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--public", action="store_true", help="create a public repository [default: private]")
     args = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     run_directory = RunLookup(args.uri).directory(args.run)
     config, directory = _finished(run_directory), run_directory.resolve()
     repo_id = args.to or default_repo_id(config, directory)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +31,7 @@ from hydratune.training.setup import training_arguments
 from hydratune.utils import gc_tuning, hub
 from hydratune.utils.errors import ConfigError, Problem, one_line, similar
 from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, unfinished_run
-from hydratune.utils.logs import apply_verbosity, shows_bars
+from hydratune.utils.logs import shows_bars
 from hydratune.utils.secret_formats import MASK
 from hydratune.utils.yaml_files import read_hydra_node, read_plain_config
 
@@ -95,14 +93,6 @@ class LoadedRun:
         """Number and names of the model's labels."""
         config = self.network.config
         return {"num_labels": config.num_labels, "id2label": config.id2label}
-
-
-def log_to_stderr() -> None:
-    """Send log messages to stderr, separate from the output on stdout."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    apply_verbosity()
-    for library in ("alembic", "httpx", "mlflow"):
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def open_run(name: str, uri: str | None = None) -> FinishedRun:

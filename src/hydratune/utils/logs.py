@@ -58,6 +58,18 @@ def apply_verbosity() -> None:
         handler.setFormatter(logging.Formatter(_DETAILED) if verbosity == VERBOSE else _TerminalFormatter())
 
 
+def log_to_terminal() -> None:
+    """Print warnings and errors of all loggers to stderr, until Hydra configures logging."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    apply_verbosity()
+
+
+def show_progress() -> None:
+    """Print the INFO messages of hydratune too."""
+    if os.environ.get(VERBOSITY) != VERBOSE:  # which shows more
+        logging.getLogger("hydratune").setLevel(logging.INFO)
+
+
 def is_quiet() -> bool:
     """Return whether the terminal shows only warnings, errors, and results."""
     return os.environ.get(VERBOSITY) == QUIET
