@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer, dynamic_module_utils
 
 import hydratune
-from hydratune.config.hub_code import forbid_hub_code
+from hydratune.config.import_guards import guard_imports
 from hydratune.models.base import load_tokenizer
 from hydratune.models.from_config import FromConfig
 from hydratune.utils import hub
@@ -64,7 +64,7 @@ def test_transformers_asks_for_parts_of_a_tokenizer(answers, composite):
 
 def test_transformers_does_not_ask(answers, composite):
     """Neither for a tokenizer nor for a part of it."""
-    forbid_hub_code()
+    guard_imports()
     with pytest.raises(ConfigError) as caught:
         load_tokenizer("model.tokenizer", str(composite))
     assert [problem.key for problem in caught.value.problems] == ["model.tokenizer"]
@@ -151,7 +151,7 @@ def test_each_call_says_whether_code_may_run():
 
 def test_each_process_forbids_code():
     """All of them that set up their output also call it."""
-    files = [{place.partition(":")[0] for place, _ in calls([name])} for name in ("guard_output", "forbid_hub_code")]
+    files = [{place.partition(":")[0] for place, _ in calls([name])} for name in ("guard_output", "guard_imports")]
     assert len(files[0]) == 4
     assert files[0] == files[1]
 
@@ -160,11 +160,11 @@ def test_each_process_forbids_code():
 def test_new_process_loads_no_kernels_and_does_not_ask(tmp_path, is_forbidden):
     """Also if transformers is imported later."""
     (tmp_path / "kernels.py").write_text("print('CANARY')")
-    call = "hydratune.config.hub_code.forbid_hub_code()" if is_forbidden else ""
+    call = "hydratune.config.import_guards.guard_imports()" if is_forbidden else ""
     code = f"""
         import importlib.util, sys
         sys.path.insert(0, {str(tmp_path)!r})
-        import hydratune.config.hub_code
+        import hydratune.config.import_guards
         {call}
         from transformers.dynamic_module_utils import resolve_trust_remote_code
         print(bool(importlib.util.find_spec("kernels")))

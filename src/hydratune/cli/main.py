@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.config import allowlist, config_folders, servers, trust
-from hydratune.config.hub_code import forbid_hub_code
+from hydratune.config.import_guards import guard_imports
 from hydratune.utils import env_variables, gc_tuning, signals, typed_secrets, watchdog
 from hydratune.utils.arguments import VERBOSITY_FLAGS
 from hydratune.utils.errors import (
@@ -94,7 +94,7 @@ def main() -> None:
     watchdog.start(signals.is_finishing, signals.is_orphan, code, _GRACE)
     guard_output()
     servers.ignore_default_login()
-    forbid_hub_code()
+    guard_imports()
     try:
         sys.exit(_dispatch_or_end(sys.argv[1:]))
     except ConfigError as error:

@@ -20,7 +20,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.hydratune.sweeper import HydratuneSweeper
 from hydratune.cli.hydra_main import RunFailedError, run_composed, run_sweep
 from hydratune.cli.run_summary import oom_hint, show
 from hydratune.cli.train_options import make_request, parse_overrides, request_flags, with_project_configs
@@ -31,6 +30,7 @@ from hydratune.config.instantiate import build
 from hydratune.config.validate import check_config
 from hydratune.models.base import Checkpoint
 from hydratune.sweep.controller import NoProgressError, print_summary, show_plan
+from hydratune.sweep.hydra_sweeper import HydratuneSweeper
 from hydratune.sweep.plan import Plan, checked_job, make_plan
 from hydratune.sweep.retraining import row_check
 from hydratune.sweep.stored_plan import write_plan
@@ -223,7 +223,7 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
         write_plan(plan)
     except OSError as error:
         raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
-    Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
+    Plugins.instance().register(HydratuneSweeper)
     code = 0
     try:
         with watchdog.paused(), _undone(plan.directory, new_parents) if is_new else nullcontext():  # workers save

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,27 @@ def untrusted_link(folder: str) -> str | None:
     target = _target_outside(folder)
     is_trusted = bool(trusted_for_this_command) or _recorded().get(str(Path.cwd() / folder)) == _digest([str(target)])
     return None if is_trusted else target
+
+
+def check_place(key: str, path: Path) -> None:
+    """Raise ConfigError if a path below the working directory leads out of it by a link that the user has not trusted.
+
+    A command would read or write files of the user there, e.g. in a run of another project. Absolute paths of other
+    places are the choice of the user.
+    """
+    cwd = Path.cwd()
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 (keeps links)
+    if not absolute.is_relative_to(cwd):
+        return
+    allowed = [cwd, *(Path(folder) for folder in RESULTS if untrusted_link(folder) is None)]
+    place = cwd
+    for name in absolute.relative_to(cwd).parts:
+        place /= name
+        if place.is_symlink() and not any(is_inside(place, root) for root in allowed):
+            relative, target = str(place.relative_to(cwd)), str(place.resolve())
+            hint = "run `hydratune trust`" if relative in RESULTS else f"use {target!r} itself"
+            text = f"{relative} is a link to {target!r}, which is outside this project"
+            raise ConfigError(Problem(key, text, f"if the link is yours, {hint}"))
 
 
 def _target_outside(folder: str) -> str | None:

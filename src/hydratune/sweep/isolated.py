@@ -10,7 +10,7 @@ import tempfile
 from hydra.core.hydra_config import HydraConfig
 
 from hydratune.config import servers
-from hydratune.config.hub_code import forbid_hub_code
+from hydratune.config.import_guards import guard_imports
 from hydratune.sweep.study import ClaimedTrial, Study
 from hydratune.sweep.trial import TrialResult, one_run
 from hydratune.sweep.trial_context import reopen_trial
@@ -53,7 +53,7 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     signals.install_in_child(int(parent), SAVED)
     guard_output()
     servers.ignore_default_login()
-    forbid_hub_code()
+    guard_imports()
     study, claim = reopen_trial(directory, trial_id)
     HydraConfig.instance().cfg = None  # no outer Hydra job has a log to restore
     result = one_run(study, claim, int(number), WarmCache())

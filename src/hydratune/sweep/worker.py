@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from hydratune.config import servers
-from hydratune.config.hub_code import forbid_hub_code
+from hydratune.config.import_guards import guard_imports
 from hydratune.config.instantiate import build
 from hydratune.config.launchers import LauncherKind, launcher_kind
 from hydratune.sweep import isolated
@@ -63,7 +63,7 @@ def work(cfg: DictConfig) -> int:
         gc_tuning.defer_gc()
         guard_output()
         servers.ignore_default_login()
-        forbid_hub_code()
+        guard_imports()
     _configure_process(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
     ignore_other_launchers()  # here, since each trial restores the environment

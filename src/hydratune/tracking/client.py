@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.config import servers
+from hydratune.config import servers, trust
 from hydratune.tracking.relocation import ARTIFACTS, COLUMNS, relocate_artifacts, relocated
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, similar
 from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home, is_inside, links_outside
@@ -111,6 +111,9 @@ def connect(uri: str) -> MlflowClient:
         or (path and journal_problem(path, "tracking.uri"))
     ):
         raise ConfigError(wrong)
+    if path:
+        for place in (path, path.parent / ARTIFACTS):
+            trust.check_place("tracking.uri", place)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, inside our table
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the uploader retries; MLflow would block it

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydratune.config.servers import RESULTS
+from hydratune.config.trust import check_place
 from hydratune.tracking.client import has_run, sqlite_path, typed_uri
 from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY, JOURNAL, recorded_name
@@ -120,6 +121,8 @@ class RunLookup:
             run = _latest()
         else:
             run = self._match(text)
+        if run.directory:
+            check_place("RUN", run.directory)
         if run.directory and not allows_several and (wrong := _several(text, run.directory)):
             raise ConfigError(wrong)
         return run

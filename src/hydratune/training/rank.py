@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from hydratune.config import hydra_guard, servers
 from hydratune.config.composition import register_resolvers, without_hydra
-from hydratune.config.hub_code import forbid_hub_code
+from hydratune.config.import_guards import guard_imports
 from hydratune.training.hardware.environment import mark_as_rank
 from hydratune.training.job import RowCheck, TrialContext, hydra_job
 from hydratune.training.launch import ENDED
@@ -66,7 +66,7 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
     watchdog.start(signals.is_finishing, signals.is_orphan, TERMINATED)
     guard_output()
     servers.ignore_default_login()
-    forbid_hub_code()
+    guard_imports()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of its search for unused parameters
     rank, folder = int(os.environ["RANK"]), frozen.parent
     end_file = folder / f"{rank}.json"

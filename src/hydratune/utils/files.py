@@ -175,7 +175,9 @@ def check_started_here(stored: str, command: str) -> None:
 @contextmanager
 def try_lock(directory: Path) -> Iterator[bool]:
     """Yield whether this process alone works in a directory; the lock ends with the context or the process."""
-    with (directory / LOCK).open("a") as file:
+    # Without O_NOFOLLOW, a link in a directory from someone else would create a file elsewhere.
+    descriptor = os.open(directory / LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+    with os.fdopen(descriptor, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hydratune.evaluation.compare.runs import Run
 from hydratune.evaluation.compare.verdict import Verdict
+from hydratune.utils.files import atomic_write
 from hydratune.utils.plotting import literal, no_warnings
 
 _LEGEND_COLUMNS = 13  # runs per line of the legend, which is below the plots
@@ -33,8 +34,8 @@ def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
     )
     if difference_axes:
         _differences(difference_axes[0], verdict)
-    with no_warnings():
-        figure.savefig(path, dpi=120)
+    with no_warnings(), atomic_write(path) as temp_path:
+        figure.savefig(temp_path, dpi=120, format="png")
 
 
 def _curves(axes: Any, runs: Sequence[Run], metric: str) -> None:

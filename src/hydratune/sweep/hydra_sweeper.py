@@ -1,4 +1,4 @@
-"""The sweeper that Hydra starts; thin, since Hydra imports every plugin at each start."""
+"""The sweeper that Hydra starts for `hydratune -m`."""
 
 from typing import Any
 
@@ -6,9 +6,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydratune.sweep.controller import sweep
+
 
 class HydratuneSweeper(Sweeper):
     """Starts workers through the configured launcher; they pull trials from a shared study."""
+
+    # Hydra 1.3 requires plugins of this package. A package of ours below `hydra_plugins` would be half a namespace
+    # package, for which an editable install adds a relative path to `sys.path`: any project could put plugins there.
+    __module__ = "hydra_plugins.hydratune.sweeper"
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keeps what Hydra hands over; the task function is a worker's."""
@@ -16,7 +22,5 @@ class HydratuneSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep whose plan was written into its directory."""
-        from hydratune.sweep.controller import sweep
-
         assert self.config is not None and self.hydra_context is not None  # of `setup`
         return sweep(self.config, self.hydra_context, arguments)

@@ -1,1 +1,0 @@
-"""Hydra's side of `hydratune -m`."""
