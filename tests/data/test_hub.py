@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -182,3 +183,17 @@ def test_dataset_in_a_format_that_can_name_other_files_is_refused(own_directory,
     with pytest.raises(ConfigError) as caught:
         HubDataset(path="owner/name", splits={"train": "train"}).read()
     assert [problem.key for problem in caught.value.problems] == ["dataset.path"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"XDG_CACHE_HOME": "x"}, {"HF_HOME": "~/h"}, {"HUGGINGFACE_HUB_CACHE": "c"}, {"HF_HUB_CACHE": "d"}],
+)
+def test_checkpoints_are_checked_where_the_libraries_look(variables):
+    """Otherwise an earlier download would be loaded unchecked."""
+    code = "from hydratune.utils import hub; from huggingface_hub import constants as c; print(hub._cached('models', 'a/b').parent == __import__('pathlib').Path(c.HF_HUB_CACHE))"
+    others = ("XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE")
+    env = {name: value for name, value in os.environ.items() if name not in others} | variables
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout == "True\n"

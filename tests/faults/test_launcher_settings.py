@@ -9,6 +9,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from hydratune.cli.main import dispatch
 from hydratune.config import launchers
 from hydratune.sweep.config import Sweep
+from hydratune.sweep.controller import with_safe_path
 from hydratune.utils.errors import ConfigError
 
 LINE = "x\n#SBATCH --wrap=canary"
@@ -135,3 +136,12 @@ def test_sweep_checks_its_launcher(own_directory):
             "hydra.launcher.srun_args",
             "hydra.launcher.comment",
         }
+
+
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
+def test_slurm_jobs_import_no_modules_of_the_working_directory(compose, launcher):
+    """Whatever of the environment Slurm passes on. Local jobs inherit the environment of this process."""
+    cfg = compose(f"hydra/launcher={launcher}", "hydra.sweep.dir=multirun/x")
+    setup = with_safe_path(cfg).hydra.launcher.get("setup") or []
+    script = _make_sbatch_string(command="srun true", folder="x", setup=[*setup])
+    assert ("PYTHONSAFEPATH=1" in script.partition("srun")[0]) == (launcher == "submitit_slurm")

@@ -117,6 +117,13 @@ def test_names_of_sets_hide_no_path(path, place):
         assert [problem.key for problem in user_settings.data_files(cfg, [], ["dataset"])] == [key]
 
 
+@pytest.mark.parametrize("name", ["a.columns", "a.columns.b", "a.files.test", "a.comment", "a\\.columns"])
+def test_name_with_dots_hides_no_path(name):
+    """Neither as the key of a value that is no path, nor as one that the user typed."""
+    cfg = OmegaConf.create({"dataset": {"sources": {name: {"files": {"test": "/etc/passwd"}}}}})
+    assert len([*user_settings.data_files(cfg, ["dataset.sources.a.files.test"], ["dataset"])]) == 1
+
+
 @pytest.mark.parametrize("place", ["", "sources.a."])
 def test_symbols_and_labels_are_no_paths(place):
     """Positive control."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from fake_sweep import add_grid, fake_study
 from hydratune.cli.main import dispatch
@@ -23,6 +24,7 @@ EVIL = {
         {"launch": {"nnodes": 2, "node_rank": 1, "rdzv_endpoint": "evil.example:6379"}},
     ),
     "tracking.uri": ("tracking", {"uri": "sqlite:////elsewhere/x.db"}),
+    "tracking.registered_model_name": ("tracking", {"registered_model_name": "champions"}),
 }
 DEFAULTS = {"trainer": "default", "hardware": "ddp", "tracking": "mlflow"}
 
@@ -62,8 +64,7 @@ def test_choice_of_an_option_chooses_no_setting_of_the_user(option, key, is_type
     """Its file may be someone else's; what is typed is the user's."""
     group, content = EVIL[key]
     folder = option(group, content, [DEFAULTS[group]])
-    value = content["args"][key.rpartition(".")[2]] if group == "trainer" else "x"
-    value = {"hardware": "evil.example:6379", "tracking": "sqlite:////elsewhere/x.db"}.get(group, value)
+    value = OmegaConf.select(OmegaConf.create({group: content}), key)
     typed = [f"{key}={json.dumps(value)}"] if is_typed else []
     request = Request(("dataset=digits", f"{group}=evil", *typed), config_dir=folder)
     assert errors(check_run, request) == (set() if is_typed else {key})

@@ -17,7 +17,7 @@ from hydratune.tracking.mlflow import STATE
 from hydratune.tracking.run_directories import start_time
 from hydratune.utils import process
 from hydratune.utils.files import CONFIG, LOCK, METRICS
-from hydratune.utils.stored_files import read_regular
+from hydratune.utils.stored_files import open_regular, read_regular
 from hydratune.utils.yaml_files import parse_yaml
 
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
@@ -96,7 +96,7 @@ def _state(directory: Path) -> str:
 
 def _is_locked(path: Path) -> bool:
     """Return whether a process works in the directory of a lock file."""
-    with suppress(OSError), path.open() as file:
+    with suppress(OSError), open_regular(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

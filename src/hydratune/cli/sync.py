@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from hydratune.cli.run_argument import RUN_FORMS
 from hydratune.config import servers
 from hydratune.tracking import client
 from hydratune.tracking.delivery import Delivery
+from hydratune.tracking.entries import Registration
 from hydratune.tracking.journal import LOCK, Journal, journals, not_tracked
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.tracking.uploader import format_error, upload_pending
@@ -27,6 +29,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(prog="hydratune sync", description=__doc__)
     parser.add_argument("run", nargs="+", metavar="RUN", help=f"{RUN_FORMS}, or a sweep")
     parser.add_argument("--uri", help="MLflow store [default: the store of the run]")
+    parser.add_argument(
+        "--register",
+        action=argparse.BooleanOptionalAction,
+        help="whether to register the model and to move its alias, if the run was to do so",
+    )
     args = parser.parse_args(arguments)
     lookup = RunLookup()  # --uri is where to upload the records to, also of a run that is not there yet
     directories = [lookup.directory(text, allows_several=True) for text in args.run]
@@ -38,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     ]
     if problems:
         raise ConfigError(*problems)
-    return max([_sync(journal, args.uri) for group in journals_of.values() for journal in group])
+    return max([_sync(journal, args.uri, args.register) for group in journals_of.values() for journal in group])
 
 
 def _problems(directory: Path, run_journals: Sequence[Journal], uri: str | None) -> Iterator[Problem]:
@@ -61,13 +68,31 @@ def _recorded_uri(journal: Journal) -> str:
     return client.stored_uri(journal.uri, journal.directory_before, journal.directory)
 
 
-def _sync(journal: Journal, uri_option: str | None) -> int:
+def _registrations(journal: Journal, start: int) -> list[Registration]:
+    """Return name and alias of each model that an upload from a byte on would register."""
+    models = (entry.values for entry in journal.entries(start) if entry.kind == "model")
+    return [(model["registered_name"], model["alias"]) for model in models if model["registered_name"]]
+
+
+def _unconfirmed(run: str, registrations: Sequence[Registration]) -> ConfigError:
+    """Return the error for models that the records of a run would register; they may be someone else's."""
+    names = ", ".join(f"{name!r}" + (f" with alias {alias!r}" if alias else "") for name, alias in registrations)
+    text = f"uploading the records of {run!r} would register a version of {names}"
+    return ConfigError(Problem("--register", text, "if the run is yours, add --register; otherwise --no-register"))
+
+
+def _sync(journal: Journal, uri_option: str | None, registers: bool | None) -> int:
     """Upload a run's entries; return 0 if the store has all of them or if the run still uploads them itself."""
     name = os.path.relpath(journal.directory)
     uri = client.typed_uri(uri_option) if uri_option else _recorded_uri(journal)
     try:
         with FileLock(journal.directory / LOCK, timeout=0):
-            upload_pending(journal, Delivery(client.connect(uri), uri, journal.directory))
+            delivery = Delivery(client.connect(uri), uri, journal.directory)
+            registrations = _registrations(journal, delivery.position(journal.sent()).end)
+            if registrations and registers is None:
+                raise _unconfirmed(name, registrations)
+            delivery.registrations = registrations if registers else []
+            upload_pending(journal, delivery)
     except Timeout:
         print(f"{name}: still running; the run uploads its records itself")
         return 0

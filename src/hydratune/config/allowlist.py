@@ -15,7 +15,7 @@ from typing import Any
 
 from hydratune.config import trust
 from hydratune.config.signatures import Found, bases, locate, module_names
-from hydratune.utils.errors import KEY, ConfigError, Problem, display_value, invalid_value, nearest
+from hydratune.utils.errors import KEY, ConfigError, Problem, child_key, display_value, invalid_value, nearest
 
 PACKAGES = ("hydratune", "optuna.samplers", "peft", "transformers")
 EXPORTING = ("data", "models", "sweep", "tasks", "tracking", "training")  # our packages whose exports configs name
@@ -163,7 +163,7 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]
     if "_target_" in node:
         yield key, node
     for name, value in node.items():
-        yield from targets(value, f"{key}.{name}".lstrip("."))
+        yield from targets(value, child_key(key, name))
 
 
 def is_in(path: str, packages: Iterable[str]) -> bool:

@@ -34,7 +34,7 @@ from hydratune.config.config_loader import ConfigLoader
 from hydratune.config.dataset_name import data_name
 from hydratune.config.suggestions import suggest_option
 from hydratune.utils import env_variables
-from hydratune.utils.errors import KEY, ConfigError, Problem
+from hydratune.utils.errors import KEY, ConfigError, Problem, child_key
 from hydratune.utils.files import is_inside
 from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
@@ -318,7 +318,7 @@ def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested dicts, each with its dotted key."""
     if isinstance(node, dict) and node:
         for name, value in node.items():
-            yield from flat(value, f"{key}.{name}".lstrip("."))
+            yield from flat(value, child_key(key, name))
     else:
         yield key, node
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, launchers, logging_config, servers, trust
 from hydratune.config.secret_values import hydra_secrets
-from hydratune.utils.errors import KEY, Problem, display_value, invalid_value, one_line, setting
+from hydratune.utils.errors import KEY, Problem, child_key, display_value, invalid_value, one_line, setting
 from hydratune.utils.provenance import has_literal_secret
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
@@ -89,7 +89,7 @@ def _strings(node: Any, key: str, omitted: Collection[str] = ()) -> Iterator[tup
         return
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _strings(value, f"{key}.{name}", omitted)
+            yield from _strings(value, child_key(key, name), omitted)
     elif isinstance(node, list):
         for i, value in enumerate(node):
             yield from _strings(value, f"{key}[{i}]", omitted)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import KEY, Problem, display_value, invalid_value, one_of, similar
+from hydratune.utils.errors import KEY, Problem, child_key, display_value, invalid_value, one_of, similar
 
 _CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "logging.StreamHandler")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
@@ -51,7 +51,7 @@ def _values(node: Any, key: str) -> Iterator[Problem]:
             yield from _values(value, f"{key}[{i}]")
     elif isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _named(str(name), value, f"{key}.{name}")
+            yield from _named(str(name), value, child_key(key, name))
     elif isinstance(node, str) and "${" in node:
         yield Problem(key, f"{KEY} must not contain an interpolation: {node!r}", "write the value itself")
     elif isinstance(node, str) and node.startswith(("ext://", "cfg://")) and node not in _STREAMS:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import frozen_values, servers
-from hydratune.utils.errors import KEY, Problem
+from hydratune.utils.errors import KEY, Problem, child_key
 from hydratune.utils.provenance import has_literal_secret, passwords_of, redact
 from hydratune.utils.secret_names import is_secret
 
@@ -120,6 +120,6 @@ def _leaves(node: Any, key: str = "", omitted: Collection[str] = ()) -> Iterator
     if isinstance(node, Mapping | list | ListConfig):
         for name in node if isinstance(node, Mapping) else range(len(node)):
             with suppress(OmegaConfBaseException):
-                yield from _leaves(node[name], f"{key}.{name}".lstrip("."), omitted)
+                yield from _leaves(node[name], child_key(key, name), omitted)
     else:
         yield key, node

@@ -21,7 +21,7 @@ from hydratune.config import allowlist, servers
 from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.config.secret_values import STORES, passwords, store_secret
 from hydratune.utils import env_variables, hub
-from hydratune.utils.errors import KEY, Problem, setting
+from hydratune.utils.errors import KEY, Problem, child_key, setting
 from hydratune.utils.files import expand_home
 from hydratune.utils.image_formats import restrict_image_folders
 from hydratune.utils.secret_forms import SHORTEST, contains_secret
@@ -33,11 +33,14 @@ _NO_FILES = re.compile(
     r"|task\.(chat_template|labels)(\..*)?",
     re.DOTALL,
 )
-# Key by which a run publishes its model, or reports to a tracker -> the values with which it does not.
+_PUSH, _PRIVATE_REPO = "trainer.args.push_to_hub", "trainer.args.hub_private_repo"
+# Key by which a run publishes or registers its model, or reports to a tracker -> the values with which it does not.
 _SENDING: dict[str, tuple[Any, ...]] = {
-    "trainer.args.push_to_hub": (None, False),
-    "trainer.args.hub_private_repo": (True,),
+    _PUSH: (None, False),
+    _PRIVATE_REPO: (True,),
     "trainer.args.report_to": (None, "none", [], ["none"]),
+    "tracking.registered_model_name": (None,),
+    "tracking.registered_model_alias": (None,),
 }
 _HUB_NAMES = ("hub_model_id", "hub_revision")  # arguments of the Trainer that the Hub receives
 _LOCAL_PROTOCOL = re.compile("(?:file|local)://")
@@ -105,14 +108,12 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
         typed: Keys of the overrides on the command line.
     """
     yield from names_of_variables(cfg, typed)
-    plain: Any = OmegaConf.to_container(cfg.trainer.args, resolve=True)
     for key, harmless in _SENDING.items():
-        name = key.rpartition(".")[2]
-        is_harmless = plain.get(name, harmless[0]) in harmless or (
-            name.startswith("hub") and not plain.get("push_to_hub")
-        )
-        if not is_harmless and not allowlist.is_in(key, typed):
-            value = json.dumps(plain[name])
+        value = OmegaConf.select(cfg, key, default=harmless[0])
+        plain: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        is_unused = key == _PRIVATE_REPO and not OmegaConf.select(cfg, _PUSH)
+        if plain not in harmless and not is_unused and not allowlist.is_in(key, typed):
+            value = json.dumps(plain)
             text = f"{KEY}={value} sends data to others, so it must not be set in a config file"
             yield Problem(key, text, f"to use it, type {shlex.quote(f'{key}={value}')}")
     token: Any = OmegaConf.to_container(cfg.trainer.args, resolve=False).get("hub_token")  # type: ignore[union-attr]
@@ -253,7 +254,7 @@ def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the strings of a config with their dotted keys; the items of a list have the key of the list."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _texts(value, f"{key}.{name}".lstrip("."))
+            yield from _texts(value, child_key(key, name))
     elif isinstance(node, list):
         for value in node:
             yield from _texts(value, key)

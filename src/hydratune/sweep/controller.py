@@ -160,7 +160,7 @@ def launch_workers(cfg: DictConfig, context: HydraContext, arguments: list[str],
     from hydratune.sweep.worker import PREEMPTED, STARTED_BY, work
 
     os.environ[STARTED_BY] = str(os.getpid())
-    cfg = with_own_folder(cfg)
+    cfg = with_safe_path(with_own_folder(cfg))
     task = ray_cluster.with_environment(work) if launcher_kind(cfg.hydra.launcher) is LauncherKind.RAY else work
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
     start = _start_function(cfg)
@@ -196,6 +196,19 @@ def with_own_folder(cfg: DictConfig) -> DictConfig:
     cfg = cfg.copy()
     with read_write(cfg.hydra):
         cfg.hydra.launcher.submitit_folder = str(Path(*parts[:ids], uuid.uuid4().hex, *parts[ids:]))
+    return cfg
+
+
+def with_safe_path(cfg: DictConfig) -> DictConfig:
+    """Return the config of a sweep whose Slurm jobs import no modules of the working directory.
+
+    With `SBATCH_EXPORT=NONE`, a job does not inherit the variable of this process, nor `srun` those of the job.
+    """
+    if launcher_kind(cfg.hydra.launcher) is not LauncherKind.SUBMITIT_SLURM:
+        return cfg
+    cfg = cfg.copy()
+    with read_write(cfg.hydra):
+        cfg.hydra.launcher.setup = ["export PYTHONSAFEPATH=1 SLURM_EXPORT_ENV=ALL", *(cfg.hydra.launcher.setup or [])]
     return cfg
 
 

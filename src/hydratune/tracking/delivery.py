@@ -7,7 +7,7 @@ run ID is used, never the fluent stack of active runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -24,7 +24,7 @@ from hydratune.tracking.client import (
     has_run,
     stored_uri,
 )
-from hydratune.tracking.entries import Entry, ModelEntry, Point
+from hydratune.tracking.entries import Entry, ModelEntry, Point, Registration
 from hydratune.tracking.journal import Sent
 from hydratune.tracking.runs_view import PARENT
 from hydratune.utils import process
@@ -75,10 +75,21 @@ def checked_pointer(directory: Path) -> dict[str, str] | None:
 
 
 class Delivery:
-    """Upload of one run's entries to its store."""
+    """Upload of one run's entries to its store.
 
-    def __init__(self, client: MlflowClient, uri: str, directory: Path) -> None:
+    Args:
+        client: Client of the store.
+        uri: Absolute address of the store.
+        directory: Run directory.
+        registrations: Names and aliases that the user chose for the model. Others are ignored: the journal may be
+            someone else's, and could move an alias of the user to another model.
+    """
+
+    def __init__(
+        self, client: MlflowClient, uri: str, directory: Path, registrations: Collection[Registration] = ()
+    ) -> None:
         self.client, self._uri, self._directory = client, uri, directory
+        self.registrations = registrations
         self._artifacts: ArtifactRepository | None = None
         self._created = ""  # ID of the run, known before its pointer is written
         self._is_there = False  # whether the store was seen to have the run
@@ -215,6 +226,8 @@ class Delivery:
         run_pointer, model_entry = self._pointer, ModelEntry(**model)
         points = [Point(*self._there.get((point[0], point[3]), point)) for point in model_entry.metrics]
         model_entry = replace(model_entry, metrics=points)
+        if model_entry.registration not in self.registrations:
+            model_entry = replace(model_entry, registered_name=None, alias=None)
         logged_models.record(
             self.client, self._uri, run_pointer["experiment_id"], run_pointer["run_id"], self._directory, model_entry
         )

@@ -11,6 +11,7 @@ from annotated_types import Interval
 from hydratune.utils.stored_files import StoredFileError, parse_stored
 
 Number = Annotated[int, Interval(ge=0, lt=2**63)]  # what databases store: milliseconds since 1970, steps, and rows
+Registration = tuple[str | None, str | None]  # name of a model in MLflow's registry, and alias of the new version
 Datasets = Mapping[str, Sequence[str]]  # prefix of a metric -> name and digest of the rows it was measured on
 
 
@@ -89,6 +90,11 @@ class ModelEntry:
     staged: bool = False
     registered_name: str | None = None
     alias: str | None = None
+
+    @property
+    def registration(self) -> Registration:
+        """Name and alias in the registry."""
+        return self.registered_name, self.alias
 
 
 @dataclass(frozen=True)

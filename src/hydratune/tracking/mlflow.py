@@ -33,6 +33,7 @@ from hydratune.tracking.client import (
     sqlite_path,
 )
 from hydratune.tracking.delivery import Delivery
+from hydratune.tracking.entries import Registration
 from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
 from hydratune.tracking.notes import NOTE, failed_note, interrupted_note
 from hydratune.tracking.system_metrics import SystemMetrics
@@ -137,9 +138,13 @@ class Mlflow(Tracking):
         with ExitStack() as stack:
             stack.enter_context(FileLock(info.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
             self._open(journal, info, uri)
-            uploader = Uploader(journal, uri, client, stack.pop_all().close)
+            uploader = Uploader(journal, uri, client, stack.pop_all().close, [self._registration])
         with _told(MlflowRunLog(self, journal, uploader, info)) as run_log:
             yield run_log
+
+    @property
+    def _registration(self) -> Registration:
+        return self.registered_model_name, self.registered_model_alias
 
     def deliver(self, directory: Path) -> None:
         """Upload the journals of runs that have ended; if the store is still down, log the command for later."""
@@ -148,7 +153,7 @@ class Mlflow(Tracking):
         try:
             for journal in pending:
                 with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # a live run uploads its own
-                    upload_pending(journal, Delivery(connect(uri), uri, journal.directory))
+                    upload_pending(journal, Delivery(connect(uri), uri, journal.directory, [self._registration]))
         except (ConfigError, TrackingUnavailableError) as error:
             command = shlex.join([cli_path(), "sync", os.path.relpath(directory)])
             log.warning(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydratune.tracking.client import DeletedError, TrackingUnavailableError, connect
 from hydratune.tracking.delivery import Delivery
-from hydratune.tracking.entries import Entry
+from hydratune.tracking.entries import Entry, Registration
 from hydratune.tracking.journal import Journal, Sent
 from hydratune.tracking.logged_models import ModelGoneError
 from hydratune.utils import signals
@@ -71,13 +71,14 @@ class Uploader:
         uri: str,
         client: MlflowClient | None = None,
         done: Callable[[], None] = lambda: None,
+        registrations: Collection[Registration] = (),
     ) -> None:
         """Start the thread.
 
         Without a client, the thread connects by itself, which may take many tries. At its end, it calls `done`.
         """
-        self._journal, self._uri, self._done = journal, uri, done
-        self._delivery = Delivery(client, uri, journal.directory) if client else None
+        self._journal, self._uri, self._done, self._registrations = journal, uri, done, registrations
+        self._delivery = self._new_delivery(client) if client else None
         self._nudged, self._ending = threading.Event(), threading.Event()
         self._warned = False
         self.is_blocked = False  # whether the run or its experiment was deleted in MLflow
@@ -144,10 +145,13 @@ class Uploader:
             else:
                 self._nudged.wait(pause)
 
+    def _new_delivery(self, client: MlflowClient) -> Delivery:
+        return Delivery(client, self._uri, self._journal.directory, self._registrations)
+
     def _try(self) -> bool:
         """Return whether all pending entries were uploaded; log only the first failure as a warning."""
         try:
-            self._delivery = self._delivery or Delivery(connect(self._uri), self._uri, self._journal.directory)
+            self._delivery = self._delivery or self._new_delivery(connect(self._uri))
             upload_pending(self._journal, self._delivery)
         except Exception as error:  # whatever a store raises, training continues
             self.is_blocked = isinstance(error, DeletedError)

@@ -217,6 +217,14 @@ def similar(kind: str, name: object, options: Iterable[str], otherwise: str = ""
     return otherwise or (f"available {kind}s: {', '.join(names)}" if 0 < len(names) <= MOST_OPTIONS else "")
 
 
+def child_key(key: str, name: object) -> str:
+    """Return the dotted key of a value below the node `key`, in which dots of the value's own name are written as `·`.
+
+    So nobody can name a value such that its key is another one: `dataset.sources.a·columns` has no columns.
+    """
+    return f"{key}.{str(name).replace('.', '·')}".lstrip(".")
+
+
 def setting(key: str, value: str) -> str:
     """Return `key=value` as it is typed in a shell, with the quotes that Hydra and the shell need."""
     quoted = hydra_text(value)

@@ -27,6 +27,7 @@ from hydratune.utils.checkpoint_references import (
     links_outside,
 )
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
+from hydratune.utils.files import expand_home
 from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
@@ -89,12 +90,14 @@ def is_cached(kind: str, repo_id: str) -> bool:
 
 def home() -> Path:
     """Return the directory of the cache of Hugging Face's libraries."""
-    return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    return expand_home(os.environ.get("HF_HOME", f"{cache}/huggingface"))
 
 
 def _cached(kind: str, repo_id: str) -> Path:
     """Return the directory of a repository in the local cache."""
-    return Path(os.environ.get("HF_HUB_CACHE", home() / "hub")) / f"{kind}--{repo_id.replace('/', '--')}"
+    default = os.environ.get("HUGGINGFACE_HUB_CACHE", f"{home()}/hub")
+    return expand_home(os.environ.get("HF_HUB_CACHE", default)) / f"{kind}--{repo_id.replace('/', '--')}"
 
 
 def check_checkpoint(key: str, name: str) -> None:

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -36,9 +36,15 @@ def read_stored(path: Path, form: type[Form]) -> Form:
 
 def read_regular(path: Path) -> bytes:
     """Return the bytes of a file; raise OSError for a pipe or a device, which may have no end."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file; raise OSError for a pipe or a device, which may have no end."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return path.read_bytes()
+    return path.open("rb")
 
 
 def parse_stored(text: str | bytes, form: type[Form]) -> Form:
