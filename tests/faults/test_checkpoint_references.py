@@ -181,7 +181,7 @@ def theirs(tiny_model, folder):
 
 def assert_refused(folder):
     """Assert that nothing of a checkpoint is loaded."""
-    with pytest.raises(ConfigError) as caught, hub.loading("model", str(folder)):
+    with pytest.raises(ConfigError) as caught, hub.loading_checkpoint("model", str(folder)):
         pytest.fail("it was loaded")
     assert [problem.key for problem in caught.value.problems] == ["model"]
 

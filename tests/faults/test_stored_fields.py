@@ -1,5 +1,6 @@
 """Fields of files from someone else that name other files: studies, states of the Trainer, checkpoints, adapters."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -230,7 +231,7 @@ def test_fields_that_name_files_or_kernels_are_refused(copied, private, name, fi
         (copied / name).write_text("{}")
     edit(copied / name, **json.loads(json.dumps(fields).replace("{private}", str(private))))
     assert len([*foreign_files(copied)]) == 1
-    with pytest.raises(ConfigError), hub.loading("model", str(copied)):
+    with pytest.raises(ConfigError), hub.loading_checkpoint("model", str(copied)):
         pytest.fail("the files are read only after the check")
 
 
@@ -275,7 +276,7 @@ def test_links_out_of_a_checkpoint_would_be_read(copied, private):
 def test_malformed_json_of_a_checkpoint_is_one_error(copied, name, text):
     """Transformers would raise errors of many kinds, such as AttributeError."""
     (copied / name).write_text(text)
-    with pytest.raises(ConfigError) as caught, hub.loading("model", str(copied)):
+    with pytest.raises(ConfigError) as caught, hub.loading_checkpoint("model", str(copied)):
         pytest.fail("it was loaded")
     assert [problem.key for problem in caught.value.problems] == ["model"]
     assert name in str(caught.value)
@@ -309,8 +310,22 @@ def test_files_of_the_cache_are_checked(copied, own_directory, monkeypatch):
         (snapshot / path.name).symlink_to(path)
     hub.check_checkpoint("model", "me/x")
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../x.safetensors"}}))
-    with pytest.raises(ConfigError), hub.loading("model", "me/x"):
-        pass
+    with pytest.raises(ConfigError):
+        hub.check_checkpoint("model", "me/x")
+
+
+@pytest.mark.parametrize("is_evil", [False, True])
+def test_repository_is_checked_before_it_is_loaded(copied, own_directory, monkeypatch, is_evil):
+    """Its JSON files are downloaded first."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(own_directory / "hub"))
+    snapshot, loaded = own_directory / "hub" / "models--me--x" / "snapshots" / "1", []
+    if is_evil:
+        (copied / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../x.safetensors"}}))
+    monkeypatch.setattr(hub, "_download_descriptions", lambda *_: shutil.copytree(copied, snapshot))
+    refused = pytest.raises(ConfigError) if is_evil else contextlib.nullcontext()
+    with refused, hub.loading_checkpoint("model", "me/x"):
+        loaded.append(True)
+    assert loaded == [True] * (not is_evil)
 
 
 def test_checkpoint_with_shards_elsewhere_is_not_resumed(copied, private):
@@ -516,7 +531,7 @@ def test_damaged_weights_are_one_error(own_directory, content):
     from safetensors.torch import load_file
 
     (own_directory / "weights").write_bytes(content)
-    with pytest.raises(ConfigError) as caught, hub.loading("model.x", str(own_directory)):
+    with pytest.raises(ConfigError) as caught, hub.loading_checkpoint("model.x", str(own_directory)):
         load_file(own_directory / "weights")
     assert [problem.key for problem in caught.value.problems] == ["model.x"]
 

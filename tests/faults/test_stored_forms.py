@@ -358,7 +358,7 @@ def test_files_of_a_checkpoint_with_any_change(tiny_model, own_directory, name):
     for _, changed in all_changes(content):
         (folder / name).write_text(json.dumps(changed))
         try:
-            with hub.loading("model.x", str(folder)):
+            with hub.loading_checkpoint("model.x", str(folder)):
                 if name == "config.json":
                     AutoModel.from_config(AutoConfig.from_pretrained(folder))
                 else:

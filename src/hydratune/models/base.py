@@ -309,7 +309,7 @@ def load_tokenizer(
     from transformers import AutoTokenizer
 
     pinned = {"code_revision": revision} if trust_remote_code else {}
-    with hub.loading(key, name):
+    with hub.loading_checkpoint(key, name, revision):
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=revision, trust_remote_code=trust_remote_code, **pinned
         )

@@ -59,7 +59,7 @@ class EncoderDecoder(Model):
 
         sides = []
         for key, name in (("model.encoder", self.encoder), ("model.decoder", self.decoder or self.encoder)):
-            with hub.loading(key, name):
+            with hub.loading_checkpoint(key, name):
                 sides.append(AutoConfig.from_pretrained(name, trust_remote_code=False))
             if self.dropout is not None:
                 set_dropout(sides[-1], self.dropout)
@@ -121,7 +121,7 @@ class EncoderDecoder(Model):
         import transformers
 
         hub.check_no_adapter(key, name)
-        with hub.loading(key, name), attention(self.attn_implementation), only_errors():
+        with hub.loading_checkpoint(key, name), attention(self.attn_implementation), only_errors():
             network, loading_info = getattr(transformers, auto_model).from_pretrained(
                 name,
                 config=config,

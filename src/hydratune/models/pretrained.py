@@ -72,7 +72,7 @@ class Pretrained(Model):
         from transformers import AutoConfig
 
         try:
-            with hub.loading(NAME_KEY, self.pretrained_model_name_or_path):
+            with hub.loading_checkpoint(NAME_KEY, self.pretrained_model_name_or_path, self.revision):
                 name, is_trusted = self.pretrained_model_name_or_path, self.trust_remote_code
                 config = AutoConfig.from_pretrained(name, trust_remote_code=is_trusted, **self._source())
                 if self.config:  # `from_pretrained` would take e.g. `proxies` among them as its own argument
@@ -110,7 +110,10 @@ class Pretrained(Model):
     def _load_image_processor(self) -> Any:
         from transformers import AutoImageProcessor
 
-        with hub.loading(NAME_KEY, self.pretrained_model_name_or_path), only_errors():
+        with (
+            hub.loading_checkpoint(NAME_KEY, self.pretrained_model_name_or_path, self.revision),
+            only_errors(),
+        ):
             return AutoImageProcessor.from_pretrained(
                 self.pretrained_model_name_or_path, trust_remote_code=self.trust_remote_code, **self._source()
             )
@@ -126,7 +129,12 @@ class Pretrained(Model):
         for name, value in head.items():
             setattr(config, name, value)
         path, options = self.pretrained_model_name_or_path, {}
-        with hub.loading(NAME_KEY, path), quantizing(quantization), attention(self.attn_implementation), only_errors():
+        with (
+            hub.loading_checkpoint(NAME_KEY, path, self.revision),
+            quantizing(quantization),
+            attention(self.attn_implementation),
+            only_errors(),
+        ):
             if quantization is not None:
                 quantization.llm_int8_skip_modules = self._whole(auto_model, config)
                 options = {"quantization_config": quantization}

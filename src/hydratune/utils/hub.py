@@ -175,9 +175,7 @@ def unreadable(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 @contextmanager
 def loading(key: str, repo_id: str) -> Iterator[None]:
-    """Raise ConfigError for exceptions of the Hub's libraries, and for files of a checkpoint that name other files."""
-    if is_directory := Path(repo_id).is_dir():
-        check_checkpoint(key, repo_id)
+    """Raise ConfigError for exceptions of the Hub's libraries."""
     try:
         yield
     except ConfigError:
@@ -186,10 +184,37 @@ def loading(key: str, repo_id: str) -> Iterator[None]:
         # ConnectionError, HfHubHTTPError, "not a valid model identifier", a pickle that is more than weights
         if not is_reachable() and not Path(repo_id).exists():
             raise ConfigError(_unreachable(key, repo_id)) from error
-        hint = "" if is_directory else "check the name and the revision"
+        hint = "" if Path(repo_id).is_dir() else "check the name and the revision"
         raise ConfigError(Problem(key, f"cannot load {repo_id!r}: {one_line(error, 300)}", hint)) from error
-    if not is_directory:  # its files are in the cache by now
-        check_checkpoint(key, repo_id)
+
+
+@contextmanager
+def loading_checkpoint(key: str, name: str, revision: str | None = None) -> Iterator[None]:
+    """Raise ConfigError for a checkpoint whose files name other files, before it is loaded, and those of `loading`.
+
+    Args:
+        key: Key that the errors name.
+        name: Directory, or ID of a repository, whose JSON files are downloaded first.
+        revision: Branch, tag, or commit of the repository.
+    """
+    is_directory = Path(name).is_dir()
+    with loading(key, name):
+        if not is_directory:
+            _download_descriptions(name, revision)
+        check_checkpoint(key, name)
+        yield
+    if not is_directory:  # all of its files are in the cache by now
+        check_checkpoint(key, name)
+
+
+@functools.cache
+def _download_descriptions(repo_id: str, revision: str | None) -> None:
+    """Download the JSON files of a repository, once per process."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined] # not in its __all__
+
+    disable_progress_bars("huggingface_hub.snapshot_download")  # the files are small
+    snapshot_download(repo_id, revision=revision, allow_patterns="*.json")
 
 
 def _unreachable(key: str, *repo_ids: str) -> Problem:
