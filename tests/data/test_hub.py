@@ -192,7 +192,7 @@ def test_dataset_in_a_format_that_can_name_other_files_is_refused(own_directory,
 )
 def test_checkpoints_are_checked_where_the_libraries_look(variables):
     """Otherwise an earlier download would be loaded unchecked."""
-    code = "from hydratune.utils import hub; from huggingface_hub import constants as c; print(hub._cached('models', 'a/b').parent == __import__('pathlib').Path(c.HF_HUB_CACHE))"
+    code = "from hydratune.utils import hub; from huggingface_hub import constants as c; print(hub.cached_directory('models', 'a/b').parent == __import__('pathlib').Path(c.HF_HUB_CACHE))"
     others = ("XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE")
     env = {name: value for name, value in os.environ.items() if name not in others} | variables
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)

@@ -52,13 +52,14 @@ NODES = {
     "a launcher that is selected": ({"launcher": "${vars.evil}"}, "overrides"),
     "an argument of a launcher": ({"launcher": {"x": "${vars.evil}"}}, "overrides"),
     "a target in a launcher": ({"launcher": {"x": EVIL}}, "overrides"),
-    "a sweeper": ({"sweeper": EVIL}, "hydra.sweeper._target_"),
-    "a sweeper by interpolation": ({"sweeper": {"_target_": "${vars.target}"}}, "hydra.sweeper._target_"),
+    "a sweeper": ({"sweeper": EVIL}, "hydra.sweeper"),
+    "a sweeper by interpolation": ({"sweeper": {"_target_": "${vars.target}"}}, "hydra.sweeper"),
+    "parameters of a sweeper": ({"sweeper": {"params": {"seed": "1,2"}}}, "hydra.sweeper"),
     "a sweeper where a launcher belongs": (
-        {"launcher": {"_target_": "hydra_plugins.hydratune.sweeper.HydratuneSweeper"}}, "hydra.launcher._target_"),
+        {"launcher": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}}, "hydra.launcher._target_"),
     "Hydra's own sweeper with overrides": (
         {"sweeper": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "max_batch_size": None,
-                     "params": {"+hydra.job.env_set.EVIL": "x"}}}, "hydra.sweeper._target_"),
+                     "params": {"+hydra.job.env_set.EVIL": "x"}}}, "hydra.sweeper"),
     "a log's name": ({"job": {"name": "${vars.evil}"}}, "hydra.job.name"),
     "a log's name with a line break": ({"job": {"name": "a\n#SBATCH --wrap=evil"}}, "hydra.job.name"),
     "the directory of workers": ({"sweep": {"subdir": "../../elsewhere"}}, "hydra.sweep.subdir"),

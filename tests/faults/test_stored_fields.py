@@ -321,7 +321,7 @@ def test_repository_is_checked_before_it_is_loaded(copied, own_directory, monkey
     snapshot, loaded = own_directory / "hub" / "models--me--x" / "snapshots" / "1", []
     if is_evil:
         (copied / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../x.safetensors"}}))
-    monkeypatch.setattr(hub, "_download_descriptions", lambda *_: shutil.copytree(copied, snapshot))
+    monkeypatch.setattr(hub, "download_descriptions", lambda *_: shutil.copytree(copied, snapshot))
     refused = pytest.raises(ConfigError) if is_evil else contextlib.nullcontext()
     with refused, hub.loading_checkpoint("model", "me/x"):
         loaded.append(True)

@@ -32,4 +32,5 @@ def test_settled_once(as_ever):
     """A process that was not spared, or has settled, keeps what it makes in collection."""
     frozen = gc.get_freeze_count()
     gc_tuning.restore_gc()
-    assert (gc.get_threshold(), gc.get_freeze_count()) == (as_ever, frozen)
+    assert gc.get_threshold() == as_ever
+    assert 0 <= frozen - gc.get_freeze_count() < 100  # nothing was frozen or unfrozen; some frozen objects are gone

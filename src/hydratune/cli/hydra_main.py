@@ -11,7 +11,6 @@ from pathlib import Path
 import hydra
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
@@ -25,6 +24,7 @@ from hydratune.utils.errors import FAILED, ConfigError, Problem, one_line
 from hydratune.utils.hydra_versions import VERSION_BASE
 
 Job = Callable[[DictConfig], None]
+Sweep = Callable[[DictConfig, HydraContext, list[str]], None]
 
 
 class RunFailedError(Exception):
@@ -61,20 +61,23 @@ def _run_job(cfg: DictConfig, loader: ConfigLoader, settings: Mapping[str, str],
     return job_return
 
 
-def run_sweep(cfg: DictConfig, loader: ConfigLoader, settings: Mapping[str, str]) -> None:
+def run_sweep(cfg: DictConfig, loader: ConfigLoader, settings: Mapping[str, str], sweep: Sweep) -> None:
     """Run a sweep as Hydra's own main does, with a config that was composed and checked.
+
+    Hydra would look for a sweeper among its plugins. A plugin of ours below the namespace package `hydra_plugins` would
+    let an editable install add a relative path to `sys.path`, so that any project could put plugins there.
 
     Args:
         cfg: Config that the trials share, with its node `hydra`.
         loader: Loader that has composed it.
         settings: More overrides of Hydra's own keys, e.g. the directory of the sweep.
+        sweep: Function that runs the sweep with the config, Hydra's context, and the overrides.
     """
     try:
         with _errors_of_hydra(raises_others=True):
             context = _prepare(cfg, loader, settings, RunMode.MULTIRUN)
             context.callbacks.on_multirun_start(config=cfg, config_name=cfg.hydra.job.config_name)
-            sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=_no_job)
-            sweeper.sweep([*cfg.hydra.overrides.task])
+            sweep(cfg, context, [*cfg.hydra.overrides.task])
             context.callbacks.on_multirun_end(config=cfg, config_name=cfg.hydra.job.config_name)
     except ConfigError as error:
         error.after_start = True

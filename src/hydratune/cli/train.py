@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -29,8 +28,7 @@ from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
 from hydratune.config.validate import check_config
 from hydratune.models.base import Checkpoint
-from hydratune.sweep.controller import NoProgressError, print_summary, show_plan
-from hydratune.sweep.hydra_sweeper import HydratuneSweeper
+from hydratune.sweep.controller import NoProgressError, print_summary, show_plan, sweep
 from hydratune.sweep.plan import Plan, checked_job, make_plan
 from hydratune.sweep.retraining import row_check
 from hydratune.sweep.stored_plan import write_plan
@@ -223,11 +221,10 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
         write_plan(plan)
     except OSError as error:
         raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
-    Plugins.instance().register(HydratuneSweeper)
     code = 0
     try:
         with watchdog.paused(), _undone(plan.directory, new_parents) if is_new else nullcontext():  # workers save
-            run_sweep(cfg, loader, {"hydra.sweep.dir": str(plan.directory)})
+            run_sweep(cfg, loader, {"hydra.sweep.dir": str(plan.directory)}, sweep)
     except NoProgressError as error:
         print_error(str(error))
         code = FAILED

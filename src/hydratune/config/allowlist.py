@@ -53,8 +53,6 @@ _HYDRA = {
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
     ),
-    # Hydra's own sweeper would add the overrides of its `params` to jobs that were checked without them.
-    "hydra.sweeper": ("hydra_plugins.hydratune.sweeper.HydratuneSweeper",),
 }
 
 

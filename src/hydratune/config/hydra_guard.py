@@ -38,6 +38,7 @@ _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 # resolves into a path that is checked. `_CHECKED` are keys that are checked as a whole.
 _FREE = re.compile(r"hydra\.((runtime|overrides|help|hydra_help)\..*|job\.override_dirname|(run|sweep)\.dir)")
 _CHECKED = (*_LOGGING, "hydra.job.name", "hydra.launcher", "hydra.sweep.subdir")
+_SWEEPER = "hydra.sweeper"
 _SUBDIRECTORY = "workers/${hydra:job.num}"
 _PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
 _NAME = re.compile(r"[\w .-]*\w")
@@ -52,6 +53,10 @@ def code(hydra: DictConfig) -> Iterator[Problem]:
     for key in _CODE:
         if _given(raw, key) and key not in allowlist.user_allowlist():
             yield Problem(key, f"{KEY} can run code and is not on the allow-list", allowlist.how_to_allow(key))
+    if _given(raw, _SWEEPER):
+        yield Problem(
+            _SWEEPER, f"{KEY} has no effect: hydratune runs sweeps itself", "configure the group sweep instead"
+        )
     yield from launchers.problems(_given(raw, "hydra.launcher"), _directory(hydra, "sweep.dir"))
     address = _given(raw, RAY_ADDRESS)
     if (
@@ -101,7 +106,8 @@ def unsafe(hydra: DictConfig) -> Iterator[Problem]:
     """Yield the errors of `code`, and an error for each `_target_` below `hydra` that is not allowed there."""
     yield from code(hydra)
     for key, node in allowlist.targets(OmegaConf.to_container(hydra, resolve=False), "hydra"):
-        if wrong := allowlist.check_target(node["_target_"], f"{key}._target_"):
+        wrong = allowlist.check_target(node["_target_"], f"{key}._target_")
+        if wrong and not allowlist.is_in(key, [_SWEEPER]):
             yield wrong
 
 

@@ -82,7 +82,7 @@ def is_reachable() -> bool:
 def is_cached(kind: str, repo_id: str) -> bool:
     """Return whether the local cache has an earlier download of a `models` or `datasets` repository."""
     prepared = Path(os.environ.get("HF_DATASETS_CACHE", home() / "datasets"))
-    directories = [_cached(kind, repo_id)]
+    directories = [cached_directory(kind, repo_id)]
     if kind == "datasets":
         directories.append(prepared / repo_id.replace("/", "___"))
     return any(directory.is_dir() for directory in directories)
@@ -94,7 +94,7 @@ def home() -> Path:
     return expand_home(os.environ.get("HF_HOME", f"{cache}/huggingface"))
 
 
-def _cached(kind: str, repo_id: str) -> Path:
+def cached_directory(kind: str, repo_id: str) -> Path:
     """Return the directory of a repository in the local cache."""
     default = os.environ.get("HUGGINGFACE_HUB_CACHE", f"{home()}/hub")
     return expand_home(os.environ.get("HF_HUB_CACHE", default)) / f"{kind}--{repo_id.replace('/', '--')}"
@@ -111,7 +111,7 @@ def check_checkpoint(key: str, name: str) -> None:
         ConfigError: A file is malformed, names something outside the checkpoint, or is a link to it.
     """
     folder = Path(name)
-    folders = [folder] if folder.is_dir() else [*_cached("models", name).glob("snapshots/*")]
+    folders = [folder] if folder.is_dir() else [*cached_directory("models", name).glob("snapshots/*")]
     references = [*links_outside(folder)] if folder.is_dir() else []
     if not references:  # a link may lead to a file that has no end
         required = (snapshot / file for snapshot in folders for file in REQUIRED_OBJECTS)
@@ -200,7 +200,7 @@ def loading_checkpoint(key: str, name: str, revision: str | None = None) -> Iter
     is_directory = Path(name).is_dir()
     with loading(key, name):
         if not is_directory:
-            _download_descriptions(name, revision)
+            download_descriptions(name, revision)
         check_checkpoint(key, name)
         yield
     if not is_directory:  # all of its files are in the cache by now
@@ -208,7 +208,7 @@ def loading_checkpoint(key: str, name: str, revision: str | None = None) -> Iter
 
 
 @functools.cache
-def _download_descriptions(repo_id: str, revision: str | None) -> None:
+def download_descriptions(repo_id: str, revision: str | None) -> None:
     """Download the JSON files of a repository, once per process."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined] # not in its __all__
