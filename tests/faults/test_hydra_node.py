@@ -20,7 +20,6 @@ from hydratune.cli.train import checked
 from hydratune.config import hydra_guard
 from hydratune.config.composition import Request, composer, without_hydra
 from hydratune.config.config_loader import ConfigLoader
-from hydratune.sweep import controller
 from hydratune.training.preflight import Coverage
 from hydratune.training.results import RunResult
 from hydratune.utils.errors import ConfigError
@@ -208,7 +207,7 @@ def configs_of_sweep(command, monkeypatch):
         worker = context.config_loader.load_sweep_config(cfg, list(arguments))
         found.extend(OmegaConf.to_container(one) for one in (cfg, worker))
 
-    monkeypatch.setattr(controller, "sweep", sweep)
+    monkeypatch.setattr(train, "sweep", sweep)
     assert main.dispatch(["-m", "seed=1,2", *command]) == 0
     return found
 
