@@ -114,7 +114,7 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
         is_unused = key == _PRIVATE_REPO and not OmegaConf.select(cfg, _PUSH)
         if plain not in harmless and not is_unused and not allowlist.is_in(key, typed):
             value = json.dumps(plain)
-            text = f"{KEY}={value} sends data to others, so it must not be set in a config file"
+            text = f"{KEY}={value} publishes data or registers a model, so it must not be set in a config file"
             yield Problem(key, text, f"to use it, type {shlex.quote(f'{key}={value}')}")
     token: Any = OmegaConf.to_container(cfg.trainer.args, resolve=False).get("hub_token")  # type: ignore[union-attr]
     variable = str(token).removeprefix("${oc.env:").removesuffix("}")
