@@ -1,4 +1,4 @@
-"""Check the config and the data of a run, and print its size and its estimated memory and time."""
+"""Check the config and the data of a run, and estimate its memory and time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from hydratune.training.estimates import Estimates
     from hydratune.training.preview import Preview
 
-_EPILOG = """It reads all rows, tokenizes a sample of them, and builds the model without
+_EPILOG = """check reads all rows, tokenizes a sample of them, and builds the model without
 loading weights. It does not train, create a run directory, or write to MLflow.
-hydratune --dry-run is faster: it reads the rows of local files up to 10 MB only.
+hydratune --dry-run is faster: of the data, it reads only local files up to 10 MB.
 
 Examples
   hydratune check
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides, as for training")
-    parser.add_argument("--config-dir", metavar="DIR", help="your own configs [default: those of the project]")
+    parser.add_argument("--config-dir", metavar="DIR", help="directory of your own configs [default: the project's]")
     return parser
 
 

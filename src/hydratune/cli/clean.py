@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("runs", metavar="RUN", nargs="*", help=run_help)
     checkpoints_help = "checkpoints of finished runs; their model directories remain"
     parser.add_argument("--checkpoints", action="store_true", help=checkpoints_help)
-    runs_help = "failed and interrupted runs, except those of sweeps; MLflow keeps its records"
+    runs_help = "failed and interrupted runs, except those of sweeps; their MLflow records remain"
     parser.add_argument("--unfinished", action="store_true", help=runs_help)
     parser.add_argument("--cache", action="store_true", help="tokenized datasets; later runs tokenize again")
     age_help = "only runs that started at least this long ago, e.g. 12h, 30d, or 8w [default: all]"

@@ -12,13 +12,13 @@ from hydratune.utils.errors import USER_ERROR, ConfigError, invalid_value
 from hydratune.utils.files import directory_not_found
 from hydratune.utils.messages import print_error
 
-_EPILOG = """Two runs on the same test rows are compared by an exact McNemar test if a row is either correct or not,
-otherwise by a permutation test with a bootstrap interval. Rows of one group (dataset.group_by_column, the
-context of a question) count as one unit. With more than two runs, each is compared with the best one; p-values
-are adjusted for all pairs.
+_EPILOG = """Two runs on the same test rows are compared with an exact McNemar test if each prediction is either correct
+or incorrect, otherwise with a permutation test and a bootstrap interval. Rows of one group (dataset.group_by_column,
+the context of a question) are treated as one unit. With more than two runs, each is compared with the best one;
+p-values are adjusted for all pairs.
 
-Runs that differ only in their seed form a group. Groups of at least three seeds are compared by a paired t-test if
-they have the same seeds, otherwise by Welch's t-test.
+Runs that differ only in their seed form a group. Groups of at least three seeds are compared with a paired t-test if
+they have the same seeds, otherwise with Welch's t-test.
 
 Exit code 2: an error, or runs that have no metric in common."""
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     runs, metric = on_evaluation(runs, args.metric)
     verdict = judge(runs, metric)
     if runs and runs[0].evaluation:
-        verdict.remarks.append(f"test metrics are those of the evaluation {runs[0].evaluation!r}")
+        verdict.remarks.append(f"test metrics are from the evaluation {runs[0].evaluation!r}")
     write = table.as_json if args.json else table.as_csv if args.csv else table.table
     write(runs, verdict)
     if args.plot:
@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN_FORMS)
-    parser.add_argument("--experiment", metavar="NAME", help="MLflow experiment whose runs are compared")
-    parser.add_argument("--last", type=int, metavar="N", help="number of runs, newest first [default: all]")
+    parser.add_argument("--experiment", metavar="NAME", help="MLflow experiment of the runs to compare")
+    parser.add_argument("--last", type=int, metavar="N", help="maximum number of runs, newest first [default: all]")
     parser.add_argument("--all", action="store_true", help="include sweeps and unfinished runs")
     parser.add_argument("--metric", metavar="NAME", help="metric to compare, e.g. f1 [default: the objective]")
     parser.add_argument("--uri", help="MLflow store [default: the store of this directory]")

@@ -27,17 +27,17 @@ _OPERANDS = {"show": ("GROUP/OPTION", "dataset/local"), "search": ("a text", "wa
 def main(arguments: Sequence[str]) -> int:
     """List, show, search, or copy options, and return the exit code."""
     parser = ArgumentParser(prog="hydratune configs", usage=_USAGE, description=__doc__)
-    parser.add_argument("what", nargs="?", metavar="GROUP", help="config group to list [default: all]")
+    parser.add_argument("what", nargs="?", metavar="GROUP", help="config group [default: all]")
     parser.add_argument(
         "option",
         nargs="?",
         metavar="GROUP/OPTION",
-        help="option to show or copy, e.g. dataset/local; group of a schema",
+        help="option to show or copy, e.g. dataset/local",
     )
     parser.add_argument("directory", nargs="?", metavar="DIR", type=Path, help="your own config directory")
     parser.add_argument("--name", metavar="NAME", help="name of the copy [default: my_OPTION]")
     parser.add_argument(
-        "--config-dir", metavar="DIR", type=Path, help="your own configs [default: those of the project]"
+        "--config-dir", metavar="DIR", type=Path, help="directory of your own configs [default: the project's]"
     )
     args = parser.parse_args(arguments)
     if args.config_dir and not args.config_dir.is_dir():

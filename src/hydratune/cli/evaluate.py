@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     add_run_argument(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"override of {', '.join(CHANGES)}")
     parser.add_argument("--name", metavar="NAME", help="name of the evaluation [default: the name of the data]")
-    config_help = "your own configs [default: those of the project]"
+    config_help = "directory of your own configs [default: the project's]"
     parser.add_argument("--config-dir", metavar="DIR", type=Path, help=config_help)
     args = parser.parse_args(arguments)
     for text in args.overrides:

@@ -1,4 +1,4 @@
-"""Create a project with a first experiment, from a data file or with the dataset of the demo."""
+"""Create a project with a first experiment, for a data file or the demo dataset."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from hydratune.data.local import LocalFiles
     from hydratune.tasks.inference import Inference
 
-_EPILOG = """init infers the task and its columns from the data file, and prints them. If the
-file fits several tasks or columns, init lists them; choose with task=NAME or
+_EPILOG = """init infers the task and its columns from the data file, and prints them. If
+several tasks or columns are possible, init lists them; choose with task=NAME or
 dataset.columns.NAME=COLUMN.
 
 Examples

@@ -19,12 +19,12 @@ from hydratune.utils.short_forms import metric_name
 
 _RATE = "trainer.args.learning_rate"
 _EVALUATIONS = 4  # of each trial; ASHA prunes after them
-_EPILOG = """All other arguments are those of hydratune -m, e.g. sweep.workers=2. The trials are a sweep: the same
-command resumes it, and `hydratune sweep report` shows it. Each trial trains for --steps steps, and completes its
-learning-rate schedule. Each is evaluated four times on the validation split, and ASHA prunes the worse half of the
+_EPILOG = """All arguments of hydratune -m are accepted too, e.g. sweep.workers=2. The trials form a sweep: run the same
+command again to resume it, and `hydratune sweep report` to print it. Each trial trains for --steps steps, and completes
+its learning-rate schedule. Each is evaluated four times on the validation split, and ASHA prunes the worse half of the
 trials each time. The test split is not used.
 
-The range contains the rates next to the best one whose scores are within a tolerance of the best score. The tolerance
+The range contains the rates around the best one whose scores are within a tolerance of the best score. The tolerance
 is 10% of the difference between the median and the best score; for an accuracy, at least one standard error."""
 
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = next((int(count) for count in samples if count), None)
     proposal = propose(rates, args.low, args.high, metric, direction == "maximize", rows)
     if proposal is None:
-        print_error("no trial was completed, so no interval can be proposed", "see the errors of the trials above")
+        print_error("no trial was completed, so no range can be proposed", "see the errors of the trials above")
         return code or FAILED
     _print(proposal, metric, len(trials), plan)
     return code

@@ -1,4 +1,4 @@
-"""Push the model of a finished run to the Hugging Face Hub; after a failure, push again."""
+"""Push the model of a finished run to the Hugging Face Hub. If the push fails, run the same command again."""
 
 from __future__ import annotations
 

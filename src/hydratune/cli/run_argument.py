@@ -6,7 +6,7 @@ import argparse
 
 from hydratune.tracking.mlflow import Mlflow
 
-RUN_FORMS = "run directory, run name, MLflow run ID or its beginning, or `latest`"
+RUN_FORMS = "run directory, run name, MLflow run ID or ID prefix, or `latest`"
 
 
 def add_run_argument(parser: argparse.ArgumentParser) -> None:

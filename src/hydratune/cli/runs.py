@@ -42,7 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(prog="hydratune runs", description=__doc__)
     folder_help = f"directory to search [default: {' and '.join(RESULTS)}]"
     parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, help=folder_help)
-    parser.add_argument("--last", type=int, default=20, metavar="N", help="number of runs [default: %(default)s]")
+    parser.add_argument(
+        "--last", type=int, default=20, metavar="N", help="maximum number of runs [default: %(default)s]"
+    )
     parser.add_argument("--watch", action="store_true", help="update the table until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="print one JSON object per run")
     args = parser.parse_args(arguments)

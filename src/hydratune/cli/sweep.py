@@ -36,7 +36,7 @@ _USAGE = """usage: hydratune sweep plan KEY=VALUE ...
        hydratune sweep finish NAME [--seeds 4,5,6] [--trial N] [KEY=VALUE ...]
 
 plan    list the trials of hydratune -m KEY=VALUE ..., and validate them
-status  print the state of a sweep, also while it runs
+status  print the state of a sweep, even while it is running
 report  print the results of a sweep, and write its report
 finish  export the best trial as an experiment, retrain it, and test it
 
@@ -97,7 +97,7 @@ def _finish(arguments: Sequence[str]) -> int:
     """Export the best trial as an experiment, retrain it, and test the retrainings."""
     parser = ArgumentParser(
         prog="hydratune sweep finish",
-        description="Export the best trial as an experiment, retrain it, and evaluate each retraining once on test.",
+        description="Export the best trial as an experiment, retrain it, and evaluate each retrained model on test.",
     )
     _add_name(parser)
     parser.add_argument(
@@ -106,14 +106,15 @@ def _finish(arguments: Sequence[str]) -> int:
         metavar="KEY=VALUE",
         help="override for the retraining, e.g. tracking.registered_model_name=NAME",
     )
-    parser.add_argument("--seeds", metavar="1,2,3", help="seeds for the retraining [default: fresh seeds]")
+    parser.add_argument("--seeds", metavar="1,2,3", help="seeds for the retraining [default: new seeds]")
     parser.add_argument(
         "--trial", type=int, metavar="N", help="number of the trial [default: the best by the first objective]"
     )
     parser.add_argument(
         "--config-dir",
+        metavar="DIR",
         type=Path,
-        help="conf directory for the experiment [default: the sweep's, the project's, or my_conf]",
+        help="config directory for the experiment [default: the sweep's, the project's, or my_conf]",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing experiment")
     args = parser.parse_args(arguments)

@@ -110,7 +110,7 @@ def finish(
         print(_selection(plan, row, rows))
         if selecting_seeds := sorted(used_seeds.intersection(run.seed for run in runs)):
             names = ", ".join(map(str, selecting_seeds))
-            print(f"seed {names} also selected this trial, so its scores are biased; omit --seeds to use fresh seeds")
+            print(f"seed {names} also selected this trial, so its scores are biased; omit --seeds to use new seeds")
         print(f"run it   {shlex.join([cli_path(), *exported.flags, f'experiment={exported.name}'])}")
         exit_code = _train_all(plan, runs, exported)
         _tell(plan, runs)

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--register",
         action=argparse.BooleanOptionalAction,
-        help="whether to register the model and to move its alias, if the run was to do so",
+        help="register models and move aliases, or not; required if the records register a model",
     )
     args = parser.parse_args(arguments)
     lookup = RunLookup()  # --uri is where to upload the records to, also of a run that is not there yet

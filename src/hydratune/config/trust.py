@@ -1,7 +1,8 @@
-"""Allow the code that the pyproject.toml of this directory lists, and symlinks of its outputs and multirun directories.
+"""Trust the code that pyproject.toml lists, and outputs and multirun directories that are symlinks.
 
 A cloned repository can contain such a list and such symlinks, so they take effect only after you trust them, as with
-`direnv allow`. Trust applies to one list, or one target of a symlink, at one path. After a change, trust it again.
+`direnv allow`. Trust applies to one list, or one target of a symlink, at one path. After a change, run this command
+again.
 """
 
 from __future__ import annotations

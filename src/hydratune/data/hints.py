@@ -65,7 +65,7 @@ def unreadable(
         elif is_data(rows):
             yield no_header(path, rows[0], wanted)
     elif name == "text":
-        text = f"{path} is read as plain text, but the task reads columns"
+        text = f"{path} is read as plain text, but the task needs columns"
         yield Problem("format", text, _columns_hint(path, options, wanted))
 
 

@@ -108,9 +108,9 @@ class DataFile:
             names = [*distinct]
         return distinct
 
-    def error(self, text: str) -> ConfigError:
+    def error(self, text: str, hint: str = "") -> ConfigError:
         """Return an error for the files of this split."""
-        return ConfigError(Problem(f"dataset.files.{self.split}", text))
+        return ConfigError(Problem(f"dataset.files.{self.split}", text, hint))
 
     @cached_property
     def shares_lines(self) -> bool:
@@ -233,7 +233,10 @@ def _check_rows(split: str, files: Sequence[DataFile]) -> None:
         raise ConfigError(*problems(bad, {split: len(bad)}))
     paths = ", ".join(str(file.path) for file in files)
     has_header = all(FORMATS[file.name].typing is CELLS and file.options.header for file in files)
-    raise files[0].error(f"no rows after the header of {paths}" if has_header else f"no rows in {paths}")
+    if has_header:
+        hint = "add rows, or set dataset.header=false if the first line is a row"
+        raise files[0].error(f"no rows after the header of {paths}", hint)
+    raise files[0].error(f"no rows in {paths}")
 
 
 def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> dict[str, dict[str, Type]]:

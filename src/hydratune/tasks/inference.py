@@ -258,7 +258,8 @@ class _Search:
         if len(texts) > 1:
             columns = "dataset.columns.source=COLUMN dataset.columns.target=COLUMN"
             hints.append(f"set task=seq2seq {columns} to write one text from the other")
-        text = f"{self.place} has text ({', '.join(texts)}) but no label column, so several tasks are possible"
+        names = ", ".join(map(repr, texts))
+        text = f"{self.place} has text ({names}) but no label column, so several tasks are possible"
         raise ConfigError(Problem("task", text, "\n".join(hints)))
 
     def _named(self, role: str, name: str | list[str]) -> Profile:

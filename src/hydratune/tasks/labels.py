@@ -119,7 +119,8 @@ def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
         labels = Labels(list(names), ids)
     if len(labels.names) < 2:
         requirement = "a column with at least two different labels in the training split"
-        raise ConfigError(invalid_value(f"dataset.columns.{column}", requirement, _some(labels.names)))
+        hint = f"set {KEY}=COLUMN to another column, or add rows with other labels"
+        raise ConfigError(invalid_value(f"dataset.columns.{column}", requirement, _some(labels.names), hint))
     return labels
 
 

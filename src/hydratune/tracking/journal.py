@@ -197,7 +197,7 @@ def recorded_name(directory: Path) -> str:
 def not_tracked(directory: Path) -> Problem:
     """Return the error for a directory without tracked runs."""
     text = f"no tracked run in {str(directory)!r}" if directory.is_dir() else f"no such run: {str(directory)!r}"
-    return Problem("RUN", text, "name the directory of a tracked run or sweep, e.g. one below outputs/ or multirun/")
+    return Problem("RUN", text, "pass the directory of a tracked run or sweep, e.g. one in outputs/ or multirun/")
 
 
 def journals(directory: Path) -> list[Journal]:

@@ -1,4 +1,4 @@
-"""Lookup of the run that RUN stands for: a directory, `latest`, a name, or an MLflow run ID or its beginning."""
+"""Lookup of the run that RUN stands for: a directory, `latest`, a name, or an MLflow run ID or ID prefix."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class RunLookup:
         examples = [shlex.quote(name) for name in names if name not in sweeps][:_SHOWN]
         otherwise = f"use the name of a run, such as {', '.join(examples)}" if examples and not directories else ""
         list_runs = (
-            _LIST_RUNS if names or directories else f"{_LIST_RUNS}, or name a directory below outputs/ or multirun/"
+            _LIST_RUNS if names or directories else f"{_LIST_RUNS}, or pass a run directory in outputs/ or multirun/"
         )
         hints = [_similar_run(text, names) or otherwise, *directories, list_runs]
         return Problem("RUN", f"no such run: {text!r}", "\n".join(filter(None, hints)))

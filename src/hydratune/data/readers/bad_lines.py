@@ -61,7 +61,7 @@ def content_problem(key: str, path: Path, error: Exception) -> Problem:
         text, hint = _invalid_byte(error.object[error.start], before, error.encoding)
         return Problem(key, text, hint, source=str(path))
     if isinstance(error, json.JSONDecodeError):
-        return Problem(key, f"invalid JSON, {json_reason(error)}", source=f"{path}:{error.lineno}")
+        return Problem(key, f"invalid JSON: {json_reason(error)}", source=f"{path}:{error.lineno}")
     if isinstance(error, csv.Error):
         return Problem(key, csv_reason(error), source=str(path))
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error

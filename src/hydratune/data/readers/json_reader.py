@@ -40,7 +40,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
             row = parse_json(line.rstrip(), parse_constant=_null)
         except ValueError as error:
             value = preview(line.strip())
-            yield BadLine(number, f"invalid JSON, {json_reason(error)}: {value}", value=value)
+            yield BadLine(number, f"invalid JSON: {json_reason(error)}: {value}", value=value)
             continue
         if "\\ud" in line.lower() and _has_half_pair(row):
             yield BadLine(number, f"invalid Unicode, a lone surrogate: {preview(row)}", value=preview(row))

@@ -142,7 +142,7 @@ class Distributed(Hardware):
         if remainder:
             text = f"the batch of {batch} x {steps} rows ({KEY} x {_STEPS}) is not divisible by {world} processes"
             hint = f"set {KEY}={(batch // world + 1) * world}"
-            hint += f"\nset hardware.keep_global_batch_size=false, so that each process has batches of {batch}"
+            hint += f"\nset hardware.keep_global_batch_size=false, so that each process has a batch of {batch}"
             raise ConfigError(Problem(f"trainer.args.{_BATCH}", text, hint))
         size = max(n for n in range(1, batch + 1) if rows % n == 0)  # at most the configured micro-batch size
         return {_BATCH: size, _STEPS: rows // size}
