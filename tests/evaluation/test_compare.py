@@ -126,7 +126,7 @@ def test_a_better_run_and_an_equal_one(record, say):
     _, out = say("base", "more")
     assert "B is better than A by 15.0 points, 95% interval 10." in out
     _, out = say("base", "same")
-    assert "A and B are equally right or wrong on all 200 rows" in out
+    assert "A and B have the same scores on all 200 rows" in out
     assert "0.0 to 0.0" not in out
 
 

@@ -168,7 +168,7 @@ def test_sigterm_to_the_parent_of_an_idle_worker(toy):
         *command(toy, "s", "sweep.workers=2", "sweep.n_trials=1", "trainer.args.num_train_epochs=1000", "tracking=none")
     )
     logs = Path("s/workers")
-    wait_for(lambda: any("nothing is left" in path.read_text() for path in logs.glob("*/*.log")), process)
+    wait_for(lambda: any("no trials left" in path.read_text() for path in logs.glob("*/*.log")), process)
     wait_for(lambda: list(Path("s").glob("0/checkpoints/checkpoint-*")), process)
     process.send_signal(signal.SIGTERM)
     said = "".join(process.communicate())

@@ -63,7 +63,7 @@ def test_streamed_lines_are_those_of_the_file(tokenizer, monkeypatch):
 
 @pytest.mark.parametrize(
     ("length", "said"),
-    [(255, ["127 of 255 tokens of train fill no block of 128 and are dropped"]), (128 * 100 + 100, [])],
+    [(255, ["127 of 255 tokens of train do not fill a block of 128 and are dropped"]), (128 * 100 + 100, [])],
 )
 def test_much_that_is_lost_is_said(length, said):
     """More than a hundredth of the tokens, and no less."""

@@ -101,7 +101,7 @@ def test_the_longer_one_is_cut(tiny_model):
     data = rows([["very good", "bad"]], [0], text="the film was not the book")
     assert prepared(tiny_model, data, 7) == (
         ["[CLS] the film [SEP] very good [SEP]", "[CLS] the film was [SEP] bad [SEP]"],
-        ["1 texts were cut to 7 tokens: 1 of train"],
+        ["1 texts were truncated to 7 tokens: 1 of train"],
     )
 
 
@@ -110,7 +110,7 @@ def test_a_choice_that_is_longer_than_the_network(tiny_model):
     data = rows([["very very very very very good", "bad"]], [0], text="the film")
     (long, short), said = prepared(tiny_model, data, 7)
     assert (long, short) == ("[CLS] the film [SEP] very very [SEP]", "[CLS] the film [SEP] bad [SEP]")
-    assert said == ["1 texts were cut to 7 tokens: 1 of train"]
+    assert said == ["1 texts were truncated to 7 tokens: 1 of train"]
 
 
 def test_start_opens_each_choice(tiny_model):

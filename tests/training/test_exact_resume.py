@@ -63,7 +63,7 @@ def made(
     ("given", "reason"),
     [
         ({"kind": Trainer}, "Trainer does not save its full state (trainer._target_)"),
-        ({"rows": iter(())}, "a resumed stream starts at another row (dataset.streaming)"),
+        ({"rows": iter(())}, "a stream resumes at another row (dataset.streaming)"),
         ({"device": "cuda"}, "GPU kernels are not deterministic (hardware.deterministic)"),
         ({"save_only_model": True}, "checkpoints lack the optimizer state (trainer.args.save_only_model)"),
         (

@@ -171,7 +171,7 @@ def test_says_how_many_texts_were_cut(train, toy, own_directory, caplog):
     for directory in ("a", "b"):
         caplog.clear()
         train(*toy, "trainer.args.max_steps=1", directory=directory)
-        assert "data: 3 texts were cut to 32 tokens: 3 of train" in caplog.messages
+        assert "data: 3 texts were truncated to 32 tokens: 3 of train" in caplog.messages
 
 
 def test_max_length_above_the_positions_is_reported(train, toy, caplog):
@@ -183,7 +183,7 @@ def test_max_length_above_the_positions_is_reported(train, toy, caplog):
 def test_max_length_cuts_earlier(train, toy, caplog):
     """`task.max_length` below the network's positions wins."""
     train(*toy, "task.max_length=5", "trainer.args.max_steps=1")
-    assert any("were cut to 5 tokens" in message for message in caplog.messages)
+    assert any("were truncated to 5 tokens" in message for message in caplog.messages)
 
 
 def test_pairs(train, toy, own_directory):

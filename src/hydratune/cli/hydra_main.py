@@ -130,4 +130,4 @@ def _errors_of_hydra(*, raises_others: bool = False) -> Iterator[None]:
         if raises_others or isinstance(error, BrokenPipeError):
             raise
         text = f"invalid settings of Hydra: {one_line(error, 200)}"
-        raise ConfigError(Problem("hydra", text, "remove the overrides below hydra")) from error
+        raise ConfigError(Problem("hydra", text, "remove the overrides under hydra")) from error

@@ -121,7 +121,7 @@ def _given(overrides: Sequence[str]) -> dict[str, Any]:
         if not _CHOSEN.match(text):
             hint = "use task=NAME, model=NAME, or dataset.KEY=VALUE, and change other settings in the experiment later"
             if Path(text).exists():
-                hint = f"name the data with {shlex.join(['--data', text])}"
+                hint = f"pass the data with {shlex.join(['--data', text])}"
             raise ConfigError(Problem(key, f"hydratune init does not support {text!r}", hint))
         given[key] = _value(key, value)
     for group in ("task", "model"):

@@ -40,8 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     plan, cfg = make_plan(make_request(flags))
     if len(plan.space.parameters) > 1:
         others = ", ".join(p.name for p in plan.space.parameters if p.name != _RATE)
-        text = f"lr-find searches {_RATE} alone, but {others} has several values"
-        raise ConfigError(Problem(others, text, "give it one value"))
+        text = f"lr-find varies only {_RATE}, but {others} has several values"
+        raise ConfigError(Problem(others, text, "set it to one value"))
     code = train_or_print(sweep_arguments)
     trials = Study(plan, build(cfg.sweep)).trials()
     rates = [
@@ -63,14 +63,14 @@ def _parser() -> ArgumentParser:
         prog="hydratune lr-find",
         usage="hydratune lr-find [--low RATE] [--high RATE] [--trials N] [--steps N]\n"
         "                         [KEY=VALUE ...]",
-        description="Find the range of learning rates for a sweep to search.",
+        description="Find a range of learning rates for a sweep.",
         epilog=_EPILOG,
         allow_abbrev=False,
     )
     parser.add_argument("--low", type=float, default=1e-6, metavar="RATE", help="lowest rate [default: 1e-6]")
     parser.add_argument("--high", type=float, default=1e-2, metavar="RATE", help="highest rate [default: 1e-2]")
     parser.add_argument("--trials", type=int, default=16, metavar="N", help="number of rates [default: 16]")
-    parser.add_argument("--steps", type=int, default=100, metavar="N", help="steps of each trial [default: 100]")
+    parser.add_argument("--steps", type=int, default=100, metavar="N", help="steps per trial [default: 100]")
     return parser
 
 
@@ -82,7 +82,7 @@ def _problems(args: argparse.Namespace, rest: Sequence[str]) -> list[Problem]:
         if (value := getattr(args, option)) < least:
             problems.append(invalid_value(f"--{option}", f"at least {least}", value))
     if any(text.lstrip("+~").partition("=")[0] == _RATE for text in rest):
-        problems.append(Problem(_RATE, f"{KEY} is what lr-find searches", "use --low and --high"))
+        problems.append(Problem(_RATE, f"{KEY} must not be set, because lr-find varies it", "use --low and --high"))
     return problems
 
 

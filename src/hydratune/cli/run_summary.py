@@ -40,10 +40,10 @@ def show(result: RunResult, cfg: Mapping[str, Any]) -> None:
 def _checkpoint(metrics: Mapping[str, Any], cfg: Mapping[str, Any]) -> str:
     """Return which parameters were saved, and at which step of the training they were measured."""
     if steps := metrics.get(SOUP):
-        return f"mean of the checkpoints of steps {', '.join(f'{step:,}' for step in steps)}; measured as such"
+        return f"mean of the checkpoints of steps {', '.join(f'{step:,}' for step in steps)}"
     is_best = cfg["trainer"]["args"].get("load_best_model_at_end")
     kind = f"best checkpoint by validation {metric_name(cfg['objective'])}" if is_best else "last checkpoint"
-    return f"{kind}, measured at step {metrics['step']:,}"
+    return f"{kind} (step {metrics['step']:,})"
 
 
 def _no_test(dataset: Mapping[str, Any]) -> str:

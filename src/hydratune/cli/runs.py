@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(asdict(run) | {"directory": str(run.directory)}))
         return 0
     if not newest:
-        print("no runs here; `hydratune` trains the default one")
+        print("no runs found; train one with `hydratune`")
         return 0
     _print_whole(_table(newest))
     if count > len(newest):

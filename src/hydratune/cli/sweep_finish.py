@@ -225,7 +225,7 @@ def _train_all(plan: Plan, runs: Sequence[Retraining], exported: Experiment) -> 
     try:
         codes = [_train(run, exported, _origin(plan)) for run in runs]
     except (KeyboardInterrupt, SystemExit):
-        print("\nfinished runs are kept; resume with the same command", file=sys.stderr)
+        print("\nfinished runs are saved; resume with the same command", file=sys.stderr)
         raise
     return FAILED if any(codes) else 0
 

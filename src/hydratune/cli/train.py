@@ -127,7 +127,7 @@ def _previous(cfg: DictConfig, target: Path, request: Request, machines: int) ->
     if not slurm.restarts() or machines > 1:
         return None
     previous = _same_command(target, request, slurm.job_id())
-    action = f"resuming {os.path.relpath(previous)}" if previous else "starting a new run, since the job left none"
+    action = f"resuming {os.path.relpath(previous)}" if previous else "starting a new run, because the job has none yet"
     print_line(f"Slurm requeued job {slurm.job_id()}; {action}")
     return previous
 

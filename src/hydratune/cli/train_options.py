@@ -27,11 +27,11 @@ def _train_parser() -> argparse.ArgumentParser:
     parser = get_args_parser()
     parser.allow_abbrev = False  # an abbreviation could be another option than the user means
     parser.prog, parser.description = "hydratune", "Options of training and sweeps; most of them are Hydra's."
-    dry_run_help = "Validate the config, or with -m all trials, and train nothing"
+    dry_run_help = "Validate the config, or with -m all trials, without training"
     parser.add_argument(*DRY_RUN, action="store_true", help=dry_run_help)
     quiet_help = "Show warnings, errors, and the result only; the log file has everything"
     parser.add_argument(*VERBOSITY_FLAGS[QUIET], action="store_true", help=quiet_help)
-    verbose_help = "Also show debug messages and those of libraries, with time, level, and logger"
+    verbose_help = "Also show debug messages and messages of libraries, with time, level, and logger"
     parser.add_argument(*VERBOSITY_FLAGS[VERBOSE], action="store_true", help=verbose_help)
     return parser
 

@@ -73,11 +73,11 @@ def main(arguments: Sequence[str]) -> None:
         check_port(args.host, args.port)
     base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(args.host)}:{args.port}"
     stop = "" if remote else "   (Ctrl-C to stop)"
-    client = existing(uri, "--uri", "train a run first, or name a run directory")
+    client = existing(uri, "--uri", "train a run first, or pass a run directory")
     if path := sqlite_path(uri):
         check_locations(path)
     for run in process.mark_dead_runs_killed(client):
-        print(f"{run.info.run_name}: its process is gone; marked as KILLED", flush=True)
+        print(f"{run.info.run_name}: its process no longer exists; marked as KILLED", flush=True)
     pages = dict(_pages(client, run_pointers, directory))
     for name, page in pages.items():
         print(f"{name}: {base}{page}{stop}", flush=True)
@@ -121,7 +121,7 @@ def _serve_study(name: str | None, host: str, port: int, opens: bool) -> None:
     from hydratune.cli.sweep import open_sweep
 
     if name is None:
-        raise ConfigError(Problem("RUN", "--study needs a sweep", "name the directory of a sweep"))
+        raise ConfigError(Problem("RUN", "--study needs a sweep", "pass the directory of a sweep"))
     plan, cfg = open_sweep(name)
     check_port(host, port)
     address = f"http://{_named(host)}:{port}"

@@ -75,7 +75,7 @@ def compose_error(error: Exception) -> Problem:
         hint = f"a similar key exists: {unknown[2]}" if unknown[2] else suggest_launcher(unknown[1])
         return Problem(unknown[1], f"unknown key {unknown[1]!r}", hint)
     if twice := re.match(r"Could not append to config\. An item is already at '(.+)'", message):
-        return Problem(twice[1], f"{KEY} is already set", "to change it, leave out '+'")
+        return Problem(twice[1], f"{KEY} is already set", "to change it, remove '+'")
     if absent := re.match(r"Could not delete from config\. '(.+)' does not exist", message):
         return Problem(absent[1], f"cannot delete {absent[1]!r}, which does not exist")
     if group_twice := re.match(r"Multiple values for (\S+)\. To override", message):

@@ -346,7 +346,7 @@ def _formatted_start(pattern: str) -> str:
 def _check_no_secret(resolver: str, text: str | None) -> None:
     """Raise ValueError for a secret, because masks and checks do not find a secret that a resolver has changed."""
     if isinstance(text, str) and has_literal_secret(text):
-        raise ValueError(f"{resolver} does not take a secret of the environment")
+        raise ValueError(f"{resolver} does not accept secrets of the environment")
 
 
 def _decoded(text: str | None, *, _parent_: Container, _node_: Node) -> Any:
@@ -354,7 +354,7 @@ def _decoded(text: str | None, *, _parent_: Container, _node_: Node) -> Any:
     _check_no_secret("oc.decode", text)
     value = oc.decode(text, _parent_, _node_)
     if isinstance(value, Container | dict | list):
-        raise ValueError("oc.decode takes single values only")
+        raise ValueError("oc.decode accepts only single values")
     return value
 
 
@@ -368,7 +368,7 @@ def package_path(package: str, *parts: str) -> str:
     for part in (package, *parts):
         _check_no_secret("package_path", part)
         if Path(part).is_absolute() or ".." in Path(part).parts:
-            raise ValueError("package_path takes relative paths inside the package only")
+            raise ValueError("package_path accepts only relative paths inside the package")
     spec = None if "." in package else importlib.util.find_spec(package)  # for a dotted name, it imports the first part
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No package named {package!r} is installed")

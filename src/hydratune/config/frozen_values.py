@@ -67,7 +67,7 @@ def _collect(
         return
     is_secret = redact(value, key.rpartition(".")[2]) != value
     if is_secret and "${" in _STABLE.sub("", raw):
-        text = f"{KEY} contains a secret, so that its interpolations must be ${{oc.env:NAME}} or ${{KEY}}, not {raw!r}"
+        text = f"{KEY} contains a secret, so its interpolations must be ${{oc.env:NAME}} or ${{KEY}}, not {raw!r}"
         yield Problem(key, text, "name the variable itself")
     elif not is_secret and "${" in _PACKAGE.sub("", raw):
         changes.append((node, name, value))

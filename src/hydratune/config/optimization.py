@@ -37,7 +37,7 @@ def check_optimization(trainer: Mapping[str, Any], hardware: Any, blamed: set[st
     values = {name: trainer.get(name) for name in NEUTRAL if f"trainer.{name}" not in blamed}
     decay, multiplier = values.get("layer_decay"), values.get("head_lr_multiplier")
     if is_number(decay) and not 0 < decay <= 1:
-        hint = "0.9 is common for pretrained encoders; 1.0 turns it off"
+        hint = "0.9 is common for pretrained encoders; 1.0 disables it"
         yield invalid_value("trainer.layer_decay", "greater than 0 and at most 1", decay, hint)
     if is_number(multiplier) and multiplier <= 0:
         yield invalid_value("trainer.head_lr_multiplier", "greater than 0", multiplier)
@@ -59,7 +59,7 @@ def _unfrozen(key: str, epoch: Any, args: Mapping[str, Any]) -> Iterator[Problem
     """Yield the error of an epoch at which parameters cannot begin to train."""
     epochs, steps = args.get("num_train_epochs"), args.get("max_steps")
     if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1:
-        requirement = "an integer of at least 1: the number of complete epochs after which the parameters train"
+        requirement = "an integer of at least 1: the number of complete epochs after which the parameters are trained"
         yield invalid_value(key, requirement, display_value(epoch))
     elif is_number(epochs) and epoch >= epochs and not (is_number(steps) and steps > 0):
         text = f"{KEY}={epoch} is too late: the last of {epochs:g} epochs begins earlier (num_train_epochs)"

@@ -61,7 +61,7 @@ REFUSED = {
     ),
     "ignore_data_skip": (
         "a resumed run would train on rows twice",
-        "leave it out: to skip the rows takes seconds",
+        "leave it out: skipping the rows takes only seconds",
     ),
     **dict.fromkeys(
         ("trackio_space_id", "trackio_static_space_id", "trackio_bucket_id"),

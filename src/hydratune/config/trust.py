@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     path, names, _ = declared_allowlist()
     links = {folder: target for folder in RESULTS if (target := _target_outside(folder))}
     if not names and not links:
-        text = f"nothing to trust: {path} lists no code, and results are written to this directory"
+        text = f"nothing to trust: {path} lists no code, and outputs and multirun are not links out of this directory"
         hint = f'to allow a package, add allow = ["my_package"] under [tool.hydratune] in {_PROJECT}'
         raise ConfigError(Problem(_PROJECT, text, hint))
     trusted = {str(path): _digest(names)} if names else {}

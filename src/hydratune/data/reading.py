@@ -250,7 +250,7 @@ def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> 
         column_splits = [split for split in csv_splits if name in types[split]]
         column_type = reduce(CELLS.widest, (types[split][name] for split in column_splits))
         if name in selection.texts and column_type not in (None, "string"):
-            log.warning("data: all values of %r are numbers or truth values; they are read as texts", name)
+            log.warning("data: all values of %r are numbers or booleans; they are read as text", name)
             column_type = "string"
         for split in column_splits:
             types[split][name] = column_type or CELLS.empty

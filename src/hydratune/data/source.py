@@ -183,7 +183,7 @@ class Source(Configurable, ABC):
                 yield invalid_value(f"columns.{name}", "the name of one column", repr(names))
         has_target = any(column.target for column in wanted.values())  # unlike unlabeled rows for inference
         if self.list_separator and has_target and not any(column.kind in LISTS for column in wanted.values()):
-            yield Problem("list_separator", f"{KEY} is set, but the task reads no lists", f"set {KEY}=null")
+            yield Problem("list_separator", f"{KEY} is set, but the task does not read lists", f"set {KEY}=null")
         columns = self.peek()
         yield from merge_places({place: [*self._missing(wanted, names, place)] for place, names in columns.items()})
         if columns:

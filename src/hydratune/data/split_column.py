@@ -250,7 +250,7 @@ def _check_parts(parts: _Parts, raw: RawDataset, values: SplitValues | None, spl
     if unknown and values is None:
         value, count = next(iter(unknown.items()))
         place = raw.locate("train", parts.first[value])
-        text = f"{preview(value)} in the column {parts.column!r} names no split ({count:,} rows)"
+        text = f"{preview(value)} in the column {parts.column!r} does not name a split ({count:,} rows)"
         example = f"'{KEY}={{train: train, validation: dev, test: [test, other]}}'"
         hint = f"list the values of each split, e.g. {example}\nthe column has the values {listing(present)}"
         raise ConfigError(Problem("split_values", text, hint, source=place).under("dataset"))

@@ -52,7 +52,7 @@ def fields(config: Mapping[str, Any], key: str = "config") -> Iterator[Problem]:
             if str(name).startswith("_"):
                 reason = "it is a private field"
             elif name in LOADING:
-                reason = "it is an option of loading, not a field of the model's config"
+                reason = "it is a loading option, not a field of the model's config"
             yield Problem(f"{key}.{name}", f"{KEY} is not allowed: {reason}", f"remove {KEY}")
         elif isinstance(value, Mapping) and name not in LABELS:
             yield from fields(value, f"{key}.{name}")

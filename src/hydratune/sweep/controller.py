@@ -327,5 +327,5 @@ def print_summary(study: Study, cfg: DictConfig) -> int:
         console.print(f"MLflow   {shlex.join([script, 'ui', directory])}")
     if failed_rows:
         max_retries = study.options.max_retries + 1
-        console.print(f"to try the failed ones again: the same command with sweep.max_retries={max_retries}")
+        console.print(f"to retry the failed trials, run the same command with sweep.max_retries={max_retries}")
     return FAILED_CODE if failed_rows else 0

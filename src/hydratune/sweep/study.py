@@ -213,7 +213,7 @@ class Study:
         `values` is None for a pruned trial. Values that are not finite make the trial fail.
         """
         if any(not math.isfinite(value) for value in values or ()):
-            self.fail(claim, f"the objective is {list(values or ())}")
+            self.fail(claim, f"the objective is not finite: {list(values or ())}")
             return False
         numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
         return self._end(claim, {METRICS: numbers}, "PRUNED" if values is None else "COMPLETE", values)

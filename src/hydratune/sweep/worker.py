@@ -83,7 +83,7 @@ def work(cfg: DictConfig) -> int:
         log.info("worker %d: asked to end; its trial continues from its last checkpoint", number)
         _requeue(number)
     else:
-        log.info("worker %d: nothing is left", number)
+        log.info("worker %d: no trials left", number)
     return result
 
 

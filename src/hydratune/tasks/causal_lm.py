@@ -180,7 +180,9 @@ def _packed(rows: Any, split: str, size: int, messages: list[str]) -> Dataset:
         text = f"{split} has only {len(tokens):,} tokens, less than one block of {size}"
         raise ConfigError(Problem("task.block_size", text, f"lower {KEY}, or add text"))
     if (dropped := len(tokens) % size) * 100 > len(tokens):
-        messages.append(f"{dropped:,} of {len(tokens):,} tokens of {split} fill no block of {size} and are dropped")
+        messages.append(
+            f"{dropped:,} of {len(tokens):,} tokens of {split} do not fill a block of {size} and are dropped"
+        )
     mean_bytes = size * pc.sum(arrow_column(rows, "bytes")).as_py() / len(tokens)
     return Dataset.from_dict({"input_ids": tokens[: count * size].reshape(count, size), "bytes": [mean_bytes] * count})
 

@@ -208,7 +208,7 @@ class _Search:
     def _with_label(self, label: Profile) -> Inference:
         by_kind = {_CATEGORY: _SEQUENCE, _NUMBER: "regression", _LIST: "multi_label_classification"}
         if self.task is None and label.kind not in by_kind:
-            text = f"{label.name!r} of {self.place} has too many different values for labels, and no numbers"
+            text = f"{label.name!r} of {self.place} has too many distinct values for labels, and they are not numbers"
             raise ConfigError(
                 Problem("dataset.columns.label", text, "set task=NAME; `hydratune configs task` lists them")
             )
@@ -257,7 +257,7 @@ class _Search:
         hints = ["set task=causal_lm to train a language model", "set task=masked_lm to train an encoder"]
         if len(texts) > 1:
             columns = "dataset.columns.source=COLUMN dataset.columns.target=COLUMN"
-            hints.append(f"set task=seq2seq {columns} to write one text from the other")
+            hints.append(f"set task=seq2seq {columns} to generate one text from the other")
         names = ", ".join(map(repr, texts))
         text = f"{self.place} has text ({names}) but no label column, so several tasks are possible"
         raise ConfigError(Problem("task", text, "\n".join(hints)))

@@ -185,7 +185,7 @@ class SupervisedFineTuning(CausalTask):
             if long_count:
                 dropped_count = len(rows) - len(selected)
                 summary = f"{dropped_count:,} dropped" + (
-                    f", {long_count - dropped_count:,} cut" if self.excess_length == "truncate" else ""
+                    f", {long_count - dropped_count:,} truncated" if self.excess_length == "truncate" else ""
                 )
                 messages.append(
                     f"{long_count:,} of {len(rows):,} examples of {split} are over {max_length} tokens: {summary}"

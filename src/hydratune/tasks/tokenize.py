@@ -63,6 +63,8 @@ def say_truncated(splits: DatasetDict, max_length: int | None, what: str = "text
     counts = {split: sum(rows["truncated"]) for split, rows in splits.items() if not is_stream(rows)}
     split_counts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
     messages = (
-        [f"{sum(counts.values()):,} {what} were cut to {max_length} tokens: {split_counts}"] if split_counts else []
+        [f"{sum(counts.values()):,} {what} were truncated to {max_length} tokens: {split_counts}"]
+        if split_counts
+        else []
     )
     return type(splits)({split: rows.remove_columns("truncated") for split, rows in splits.items()}), messages

@@ -168,7 +168,7 @@ class Mlflow(Tracking):
         try:
             process.mark_dead_runs_killed(connect(absolute_uri(self.uri)))
         except Exception as error:  # `hydratune ui` does this again once a server is up
-            log.debug("tracking: not healed: %s", one_line(error))
+            log.debug("tracking: the status of earlier runs was not updated: %s", one_line(error))
 
     def _open(self, journal: Journal, info: RunInfo, uri: str) -> None:
         """Write the description of the run to the journal; if it is there already, write only the changes."""

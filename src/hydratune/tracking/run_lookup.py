@@ -194,7 +194,7 @@ def _latest() -> FoundRun:
     """Return the newest run or trial below `outputs` and `multirun`, which `hydratune runs` lists first."""
     if newest := find_runs(map(Path, RESULTS))[:1]:
         return FoundRun.on_this_machine(newest[0])
-    raise ConfigError(Problem("RUN", f"no runs below {' and '.join(RESULTS)}", "train one with `hydratune`"))
+    raise ConfigError(Problem("RUN", f"no runs in {' and '.join(RESULTS)}", "train one with `hydratune`"))
 
 
 def _several(text: str, directory: Path) -> Problem | None:
@@ -211,8 +211,8 @@ def _several(text: str, directory: Path) -> Problem | None:
         return None
     if not (below := find_runs([directory])):
         return None
-    hints = _listed("name one of them", below)
-    return Problem("RUN", f"{text!r} is not a run directory, but has {len(below)} runs below it", "\n".join(hints))
+    hints = _listed("pass one of them", below)
+    return Problem("RUN", f"{text!r} is not a run directory, but contains {len(below)} runs", "\n".join(hints))
 
 
 def _listed(instruction: str, directories: Iterable[Path]) -> list[str]:

@@ -105,7 +105,7 @@ def _obstacles(trainer: Any) -> Iterator[str]:
     if not isinstance(trainer, CheckpointingMixin):
         yield f"{type(trainer).__name__} does not save its full state (trainer._target_)"
     if not has_length(trainer.train_dataset):
-        yield "a resumed stream starts at another row (dataset.streaming)"
+        yield "a stream resumes at another row (dataset.streaming)"
     elif not _is_plain(trainer.train_dataset):
         yield f"rows of {_name(trainer.train_dataset)} may be random when they are read (dataset)"
     if args.device.type != "cpu" and not torch.are_deterministic_algorithms_enabled():

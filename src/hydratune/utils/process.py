@@ -42,7 +42,7 @@ def mark_dead_runs_killed(client: MlflowClient) -> list[Any]:
     running = client.search_runs(experiments, "attributes.status = 'RUNNING'")
     dead = [run for run in running if is_gone(run.data.tags)]
     for run in dead:
-        client.set_tag(run.info.run_id, HEALED, "its process ended without a word (kill -9, a reboot)")
+        client.set_tag(run.info.run_id, HEALED, "its process ended without recording a status (kill -9, a reboot)")
         client.set_terminated(run.info.run_id, "KILLED")
     return dead
 

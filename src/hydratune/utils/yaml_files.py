@@ -19,7 +19,7 @@ from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.stored_files import read_regular
 
 _MOST_VALUES = 100_000  # of a file with aliases
-_ALIASES = f"its aliases (*NAME) stand for more than {_MOST_VALUES:,} values"
+_ALIASES = f"its aliases (*NAME) expand to more than {_MOST_VALUES:,} values"
 _INTERPOLATIONS = "a stored config must have no interpolations (${...})"
 _LONGEST = 5_000_000  # characters; longer files take minutes to parse
 _FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t\r]*$", re.DOTALL | re.MULTILINE)
@@ -120,7 +120,7 @@ def read_hydra_node(directory: Path) -> DictConfig:
         if "${" in json.dumps(node):
             raise ValueError("an interpolation")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        text = ".hydra/hydra.yaml is not what Hydra wrote"
+        text = ".hydra/hydra.yaml was not written by Hydra, or was changed"
         raise ConfigError(Problem("RUN", text, "restore the file, or train a new run", str(path))) from error
     return OmegaConf.create(node)
 

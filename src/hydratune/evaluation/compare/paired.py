@@ -168,7 +168,7 @@ def _refusal(scores: Scores, first: int, second: int, first_run: Run, second_run
     """Return the reason why too few rows differ for a verdict; empty if enough differ."""
     differing, units = scores.differing(first, second), "groups of rows" if scores.is_grouped else "rows"
     if not differing:
-        return f"{first_run.label} and {second_run.label} are equally right or wrong on all {scores.units:,} {units}"
+        return f"{first_run.label} and {second_run.label} have the same scores on all {scores.units:,} {units}"
     if differing < MIN_DIFFERING:
         counts = f"{differing} of {scores.units:,} {units} differ"
         return f"too few to tell {first_run.label} and {second_run.label} apart: {counts}"

@@ -69,7 +69,7 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
         return Verdict("", remarks=[f"the runs have no objective in common ({got}): name one with --metric"])
     metric = wanted or next(iter(metric_by_label.values()))
     if (definition := _definition(runs, metric)) is None:
-        return Verdict("", remarks=[f"the runs do not agree on, or do not say, which direction of {metric} is better"])
+        return Verdict("", remarks=[f"the runs do not record, or do not agree, whether {metric} is maximized"])
     verdict = Verdict(metric, definition)
     finished = [run for run in runs if run.status == FINISHED]
     verdict.remarks += [f"{run.label} is {run.status} and was not tested" for run in runs if run not in finished]
@@ -83,7 +83,7 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
     elif len(groups) == len(alike) == 1 and len(finished) > 2:
         verdict.remarks += _repeats(finished, alike)
         _describe_groups(groups, finished, verdict)
-        verdict.remarks.append("the runs differ in their seed alone: there is no other configuration to compare with")
+        verdict.remarks.append("the runs differ only in their seed: there is no other configuration to compare with")
     elif len(finished) == 2:
         _judge_pair(finished[0], finished[1], verdict)
     elif len(finished) > 2:

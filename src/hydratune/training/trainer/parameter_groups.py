@@ -203,7 +203,7 @@ def _check_optimizer(args: Any, model: nn.Module) -> None:
     cls, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
     if not isinstance(cls, type) or not issubclass(cls, torch.optim.Optimizer) or {*_OWN_GROUPS} & {*options}:
         name = getattr(args.optim, "value", args.optim)
-        text = f"{KEY}={name} groups the parameters itself, so that trainer.layer_decay, head_lr_multiplier, "
+        text = f"{KEY}={name} groups the parameters itself, so trainer.layer_decay, head_lr_multiplier, "
         text += "and groups have no effect"
         raise ConfigError(Problem("trainer.args.optim", text, f"set {KEY}=adamw_torch_fused"))
 

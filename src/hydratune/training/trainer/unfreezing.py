@@ -107,5 +107,5 @@ def _problems(unfreeze: Mapping[str, int], model: nn.Module) -> Iterator[Problem
             yield problem
         later |= matching_parameters(model, pattern)
     if unfreeze and trainable and trainable <= later:
-        text = f"{KEY} freezes every parameter, so that nothing trains in the first epoch"
+        text = f"{KEY} freezes every parameter, so nothing is trained in the first epoch"
         yield Problem("trainer.unfreeze", text, "leave out one of the patterns")
