@@ -228,7 +228,7 @@ def test_a_long_question_leaves_room(tokenizer):
     """A question that would fill the window is cut and counted; its answer is still found."""
     rows = [{**ROWS[0], "question": "why " * 200}]
     data = prepare(tokenizer, rows, 64, doc_stride=8)
-    assert any("questions were cut" in said for said in data.said)
+    assert any("questions were truncated" in said for said in data.said)
     task = QuestionAnswering()
     found = task.compute_metrics(ideal(data.splits["test"], task), EvalSplit(data.splits["test"], {}))
     assert found["f1"] == 100

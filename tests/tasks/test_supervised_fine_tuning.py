@@ -93,7 +93,7 @@ LONG = [{"prompt": "p" * size, "completion": "answer"} for size in (5, 40, 200)]
     ("excess_length", "kept", "said"),
     [
         ("drop", 1, "2 of 3 examples of train are over 60 tokens: 2 dropped"),
-        ("truncate", 1, "2 of 3 examples of train are over 60 tokens: 2 dropped, 0 cut"),
+        ("truncate", 1, "2 of 3 examples of train are over 60 tokens: 2 dropped, 0 truncated"),
     ],
 )
 def test_long_examples_are_counted(excess_length, kept, said):

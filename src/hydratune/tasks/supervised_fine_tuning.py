@@ -179,7 +179,7 @@ class SupervisedFineTuning(CausalTask):
                 [i for i, position in enumerate(last_positions) if not max_length or position < max_length]
             )
             if long_count and self.excess_length == "truncate":
-                selected = selected.map(_cut, fn_kwargs={"length": max_length}, desc=f"cutting {split}")
+                selected = selected.map(_cut, fn_kwargs={"length": max_length}, desc=f"truncating {split}")
             if not len(selected):
                 raise ConfigError(self._nothing_left(split, len(rows), max_length))
             if long_count:
