@@ -1,6 +1,6 @@
-"""What the benchmarks share: options, turns, processes, the machine, tables and files of results.
+"""Shared code of the benchmarks: options, rounds, processes, machine information, result tables and files.
 
-Contestants run in turn, round after round, so that a busy neighbour slows all of them; medians are printed.
+Contestants run in turn, round after round, so that other load on the machine slows all of them. Medians are printed.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ K, T = TypeVar("K"), TypeVar("T")
 def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
     """The options that every benchmark has."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--rounds", type=int, default=rounds, help=f"each contestant so often; {rounds}")
-    made.add_argument("--threads", type=int, help="cores of this process and of all that it starts; all")
-    made.add_argument("--quick", action="store_true", help="as little as shows that this script works")
-    made.add_argument("--out", type=Path, help="the folder of the json; benchmarks/results")
+    made.add_argument("--rounds", type=int, default=rounds, help=f"rounds [default: {rounds}]")
+    made.add_argument("--threads", type=int, help="cores for this process and its child processes [default: all]")
+    made.add_argument("--quick", action="store_true", help="minimal run that shows that this script works")
+    made.add_argument("--out", type=Path, help="directory of the JSON file [default: benchmarks/results]")
     return made
 
 

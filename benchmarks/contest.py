@@ -1,4 +1,4 @@
-"""The same rows for hydratune and for scripts that do without it, and what a stopwatch said of each."""
+"""The same rows for hydratune and for the scripts without it, and the measured times of each."""
 
 from __future__ import annotations
 
@@ -215,10 +215,12 @@ def hydratune_default(material: Material, epochs: int = 2, *overrides: str, memo
 
 
 def add_options(made: argparse.ArgumentParser, rows: int | None) -> None:
-    """Which rows."""
-    made.add_argument("--data", type=Path, help="a directory of {train,validation,test}.jsonl with sentence1, "
-                      "sentence2 and label; pairs made of WordNet")  # fmt: skip
-    made.add_argument("--rows", type=int, default=rows, help=f"the most to train on; {rows or 'all'}")
+    """Add the options that select the rows."""
+    made.add_argument("--data", type=Path, help="directory of {train,validation,test}.jsonl with sentence1, "
+                      "sentence2, and label [default: pairs from WordNet]")  # fmt: skip
+    made.add_argument(
+        "--rows", type=int, default=rows, help=f"maximum number of training rows [default: {rows or 'all'}]"
+    )
 
 
 if __name__ == "__main__":

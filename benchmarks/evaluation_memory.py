@@ -1,9 +1,9 @@
 """Memory of an evaluation in addition to the model: `python benchmarks/evaluation_memory.py`.
 
-Classification of 100,000 rows over 1,000 labels with a small model of random weights: as a run evaluates, with metrics
-that need more and more of the probabilities; the fit of a calibration on the same rows; and a plain Trainer, which
-gathers all logits. Each in a process of its own; the peak of the resident memory is counted from the moment that the
-model and the rows are loaded. Pages of a file that the process reads count as well.
+Classification of 100,000 rows over 1,000 labels, with a small randomly initialized model. It measures the evaluation of
+a run, with metrics that need more and more of the probabilities, the fit of a calibration on the same rows, and a plain
+Trainer, which gathers all logits. Each runs in its own process. The peak resident memory is counted from the moment
+that the model and the rows are loaded. Pages of a file that the process reads count as well.
 """
 
 from __future__ import annotations

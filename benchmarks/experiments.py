@@ -1,7 +1,7 @@
-"""What every shipped experiment that needs no hub reaches, beside a baseline that learns nothing: `make experiments`.
+"""Test scores of all shipped experiments that work offline, compared with baselines: `make experiments`.
 
-The experiments run one after the other, each into a directory of its own under --out; one that is finished there is
-not run again. The baselines are computed from the same rows: counts of the training rows, or a rule of one line.
+The experiments run one after the other, each in its own directory in --out. A finished experiment is not run again. The
+baselines are computed from the same rows: counts of the training rows, or a rule of one line.
 """
 
 from __future__ import annotations
@@ -261,10 +261,10 @@ def main() -> None:
     for name in given.only:
         cfg = compose(name)
         if needs_hub(cfg):
-            print(f"{name} needs the hub and is left out", file=sys.stderr)
+            print(f"{name} needs the Hub and is skipped", file=sys.stderr)
             continue
         if cfg.cv.folds or build(cfg.dataset).validation_sets():
-            print(f"{name} is a sweep or has several test sets, and is left out", file=sys.stderr)
+            print(f"{name} is a sweep or has several test sets, and is skipped", file=sys.stderr)
             continue
         rows.append(measure(name, cfg, given.out))
     print(markdown(rows))

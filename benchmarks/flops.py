@@ -1,4 +1,4 @@
-"""How much a training step computes, and how much the machine can: `python flops.py` prints what it multiplies."""
+"""FLOP of a training step, and the FLOP rate of the machine, which `python flops.py` measures and prints."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Training on a GPU: precisions, compiling and attention kernels, beside hydratune: `python benchmarks/gpu.py`.
+"""Training on a GPU with different precisions, compilation, and attention kernels: `python benchmarks/gpu.py`.
 
-A plain Trainer (see scripts.py) with the arguments that hydratune passes to it and one difference a row, and the
-console script as it comes. MiniLM on pairs of texts made of WordNet, or on `--data`. Each trains two epochs and is
-timed over the second, whole. The share of the peak is as in throughput.py. Without a GPU nothing is measured.
+It compares the console script with default settings and a plain Trainer (see scripts.py) with the arguments that
+hydratune passes to it, with one change per row. MiniLM is trained on pairs of texts from WordNet, or on `--data`. Each
+contestant trains two epochs, and the whole second epoch is timed. The share of the peak is defined in throughput.py.
+Without a GPU, nothing is measured.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def main() -> None:
     """Measures in turn, prints the table and writes it as JSON."""
     made = parser(__doc__, rounds=3)
     contest.add_options(made, ROWS)
-    made.add_argument("--batch", type=int, default=BATCH, help=f"rows of a batch; {BATCH}")
+    made.add_argument("--batch", type=int, default=BATCH, help=f"rows per batch [default: {BATCH}]")
     given = parse(made)
     rows = min(given.rows, QUICK_ROWS) if given.quick else given.rows
     if not has_gpu():

@@ -1,8 +1,9 @@
-"""How much memory a whole run takes, beside a script that trains the same: `python benchmarks/memory.py`.
+"""Peak memory of a whole run, compared with a script with the same training: `python benchmarks/memory.py`.
 
-A plain Trainer with the arguments that hydratune passes to it, hydratune without tracking, and hydratune as it comes,
-with MLflow's local store and the final model recorded. MiniLM on pairs of texts made of WordNet, or on `--data`; the
-peak of the resident memory of the process, and with the processes that it started, which share pages.
+It compares a plain Trainer with the arguments that hydratune passes to it, hydratune without tracking, and hydratune
+with default settings, i.e. with a local MLflow store and the final model logged. MiniLM is trained on pairs of texts
+from WordNet, or on `--data`. It measures the peak resident memory of the process alone, and together with the processes
+that it started, which share pages.
 """
 
 from __future__ import annotations

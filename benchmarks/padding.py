@@ -1,7 +1,7 @@
-"""Padding of batches of 32 texts, in any order and grouped by length: `python benchmarks/padding.py`.
+"""Padding of batches of 32 texts, in random order and grouped by length: `python benchmarks/padding.py`.
 
-Tokens of padding as a share of the tokens of the texts, the mean over epochs and seeds. Nothing is trained. The texts
-are those of WordNet's data sets, and of `--data`, a directory with `train.jsonl` (`sentence1`, `sentence2`).
+Padding tokens as a share of the tokens of the texts, as the mean over epochs and seeds. No model is trained. The texts
+are those of the WordNet datasets, and of `--data`, a directory with `train.jsonl` (`sentence1`, `sentence2`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def padding(counts: Sequence[int], grouped: bool) -> float:
 def main() -> None:
     """Prints the table and writes it as JSON."""
     made = parser(__doc__, rounds=1)
-    made.add_argument("--data", type=Path, help="a directory of train.jsonl with sentence1 and sentence2")
+    made.add_argument("--data", type=Path, help="directory of a train.jsonl with sentence1 and sentence2")
     given = parse(made)
     by_data = lengths(given.data)
     table = Table("rows", "order", *by_data)

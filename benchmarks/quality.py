@@ -1,14 +1,14 @@
-"""Scores on test after whole trainings, over seeds, beside the course's script: `python benchmarks/quality.py`.
+"""Test scores over seeds, compared with the script of the Hugging Face course: `python benchmarks/quality.py`.
 
-MiniLM on pairs of texts made of WordNet, or on `--data`: the Hugging Face course's script (three epochs, batches of
-8, 5e-5, fp32, the last weights) and hydratune as it comes (the best of its epochs by validation). Both train on the
-same rows and are tested on the same rows; the seed draws the head, the order of the rows and dropout. The interval is
-Student's over the seeds, of the difference over seeds that both have: it says nothing of other rows. With --kinds
-others: what a named option costs, by `--kinds hydratune 'hydratune model.freeze=[embeddings]'`.
+MiniLM is trained on pairs of texts from WordNet, or on `--data`, by the script of the course (three epochs, batches of
+8, 5e-5, fp32, the last checkpoint) and by hydratune with default settings (the best epoch by validation). Both train
+and test on the same rows. The seed determines the head, the order of rows, and dropout. The interval is Student's, of
+the difference over the seeds that both have. It does not cover other rows. `--kinds` measures other options, e.g.
+`--kinds hydratune 'hydratune model.freeze=[embeddings]'`.
 
-Each training is a file in results/quality/, named by its rows and its config, and is not repeated: hours on one core
-can be cut off and gone on with by the same command. Remove the folder where the code has changed. Seconds are of the
-whole command, from its start to its end.
+Each training writes a file to results/quality/, named after its rows and its config, and is not repeated. So the same
+command resumes an interrupted benchmark, which takes hours on one core. Remove the folder after a change of the code.
+Seconds are those of the whole command, from its start to its end.
 """
 
 from __future__ import annotations
@@ -107,8 +107,10 @@ def main() -> None:
     """Trains what is not done yet, prints the table and writes it as JSON."""
     made = parser(__doc__, rounds=1)
     contest.add_options(made, None)
-    made.add_argument("--kinds", nargs="+", default=[COURSE, OURS], help="whom to train; the last less the first")
-    made.add_argument("--seeds", default="1,2,3,4,5", help="a seed is a round of its own")
+    made.add_argument(
+        "--kinds", nargs="+", default=[COURSE, OURS], help="contestants; the difference is last minus first"
+    )
+    made.add_argument("--seeds", default="1,2,3,4,5", help="seeds, one round each")
     given = parse(made)
     seeds = [int(seed) for seed in given.seeds.split(",")]
     limit = QUICK_ROWS if given.quick else None

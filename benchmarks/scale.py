@@ -1,9 +1,9 @@
-"""How a run grows with its rows, with their length and over processes: `python benchmarks/scale.py`.
+"""Growth of time and memory with the number of rows, their length, and processes: `python benchmarks/scale.py`.
 
-hydratune trains MiniLM for some steps on rows of random letters. Seconds from the start of the command to the first
-step (reading, checking, tokenising, nothing cached), the median of the steps after it, and the peak of the memory of
-all its processes. Growth is the slope of a straight line through the logarithms (1: twice the rows take twice as
-much; 0: they take no more), and that between the two largest, where constants weigh least.
+hydratune trains MiniLM for some steps on rows of random letters. It measures the seconds from the start of the command
+to the first step (reading, checking, tokenizing, with an empty cache), the median of the steps after it, and the peak
+memory of all its processes. Growth is the slope of a straight line through the logarithms (1: twice the rows take twice
+as much; 0: they take no more), and the slope between the two largest sizes, where constants matter least.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def main() -> None:
     """Measures, prints the tables and writes them as JSON."""
     made = parser(__doc__, rounds=1)
     made.add_argument("--rows", type=numbers, default="1000,10000,100000,1000000")
-    made.add_argument("--lengths", type=numbers, default="32,64,128,256,512", help="tokens of a row")
-    made.add_argument("--processes", type=numbers, default="1,2", help="where conf/hardware/ddp.yaml is")
+    made.add_argument("--lengths", type=numbers, default="32,64,128,256,512", help="tokens per row")
+    made.add_argument("--processes", type=numbers, default="1,2", help="numbers of processes, with hardware=ddp")
     given = parse(made)
     steps = STEPS
     if given.quick:

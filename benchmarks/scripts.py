@@ -1,7 +1,7 @@
-"""Training scripts as people write them without hydratune, to compare with: `python scripts.py course --rows DIR ...`.
+"""Typical training scripts without hydratune, for comparison: `python scripts.py course --rows DIR ...`.
 
-Each is a plain Trainer over the same rows. What is not in their originals is here to make them comparable: a seed,
-a stopwatch, no checkpoints, and the test set at the end where it is asked for.
+Each is a plain Trainer over the same rows. To make them comparable, they have additions to the originals: a seed, a
+stopwatch, no checkpoints, and an optional evaluation on the test set at the end.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def main() -> None:
     """Trains, and tests where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("script", choices=list(SCRIPTS))
-    parser.add_argument("--rows", type=Path, required=True, help="where train.jsonl and test.jsonl are")
+    parser.add_argument("--rows", type=Path, required=True, help="directory of train.jsonl and test.jsonl")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--epochs", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--settings", type=json.loads, default={}, help="of TrainingArguments, as json")
-    parser.add_argument("--attention", help="its implementation; transformers chooses")
+    parser.add_argument("--settings", type=json.loads, default={}, help="TrainingArguments as JSON")
+    parser.add_argument("--attention", help="attention implementation [default: chosen by transformers]")
     parser.add_argument("--test", action="store_true")
     given = parser.parse_args()
 

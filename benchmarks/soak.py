@@ -1,9 +1,9 @@
-"""Whether a long sweep loses, repeats or leaks anything: `python benchmarks/soak.py`.
+"""Test that a long sweep does not lose, repeat, or leak anything: `python benchmarks/soak.py`.
 
-500 tiny trials on four workers share one sqlite study and one MLflow server on loopback, which `hydratune ui` starts.
-Afterwards the study, the folders and MLflow must have each trial exactly once, and ended; else this script fails. It
-prints how much the memory of a worker grows with the trials that it trains, what a trial costs at the beginning and at
-the end, and how long `hydratune sweep report` takes to draw all of it.
+500 tiny trials on four workers share one SQLite study and one MLflow server on loopback, which `hydratune ui` starts.
+Afterwards, the study, the folders, and MLflow must have each trial exactly once, and each must have ended; otherwise,
+this script fails. It prints the growth of a worker's memory with the number of trials, the time of a trial at the
+beginning and at the end, and the time of `hydratune sweep report` for all trials.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def grid(trials: int) -> list[str]:
     ]
 
 
-# --- what runs beside the sweep --------------------------------------------------------------------------
+# --- processes that run during the sweep -----------------------------------------------------------------
 
 
 @contextmanager
@@ -231,16 +231,16 @@ def own(trial: FrozenTrial) -> int:
 
 def tables(values: Mapping[str, Any], trials: int, workers: int) -> list[Table]:
     """What is where, and what it took."""
-    verdict = "nothing lost, nothing repeated" if values["whole"] else "NOT WHOLE"
+    verdict = "no trial lost or repeated" if values["whole"] else "FAILED: trials are lost or repeated"
     there = Table("where", "what", title=f"{trials} trials on {workers} workers: {verdict}")
     for where, counts in values["found"].items():
         there.add_row(where, ", ".join(f"{count} {state}" for state, count in counts.items()))
     took = Table("what", "")
-    took.add_row("in all", f"{values['seconds']:.0f} s, {values['seconds'] / trials:.2f} s a trial")
+    took.add_row("in all", f"{values['seconds']:.0f} s, {values['seconds'] / trials:.2f} s per trial")
     for half, costs in zip(("first", "last"), zip(*values["cpu_seconds_per_trial"], strict=True), strict=True):
-        took.add_row(f"a trial, seconds of the CPU, {half} half", ", ".join(f"{seconds:.2f}" for seconds in costs))
+        took.add_row(f"CPU seconds per trial, {half} half", ", ".join(f"{seconds:.2f}" for seconds in costs))
     told = ", ".join(f"{mib:+.1f}" for mib in values["growth"])
-    took.add_row("a worker's growth in 100 trials of its own", f"{told} MiB, to {max(values['peak']):.0f} MiB at most")
+    took.add_row("memory growth of a worker per 100 of its trials", f"{told} MiB, peak {max(values['peak']):.0f} MiB")
     took.add_row("the report", f"{values['report_seconds']:.1f} s, {values['report_mib']:.1f} MiB")
     return [there, took]
 
@@ -248,7 +248,7 @@ def tables(values: Mapping[str, Any], trials: int, workers: int) -> list[Table]:
 def main() -> None:
     """Runs it, prints the tables and writes them as JSON."""
     made = parser(__doc__, rounds=1)
-    made.add_argument("--trials", type=int, default=500, help="a multiple of 4; 500")
+    made.add_argument("--trials", type=int, default=500, help="number of trials, a multiple of 4 [default: 500]")
     made.add_argument("--workers", type=int, default=4)
     given = parse(made)
     if given.quick:

@@ -1,7 +1,8 @@
-"""How long a user waits before anything runs, and before anything is trained: `python benchmarks/startup.py`.
+"""Start-up time of commands, and time to the first training step: `python benchmarks/startup.py`.
 
-Commands that train nothing, beside a bare `import hydra`; then from the start of the command to the first step, of
-hydratune as it comes and of the same training by hand (see scripts.py), with rows that both have tokenised before.
+It times commands that do not train, compared with a bare `import hydra`. It then times hydratune with default settings,
+and the same training as a script (see scripts.py), from the start of the command to the first step. The rows of both
+have been tokenized before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A stopwatch for any Trainer: the same callback times hydratune and the scripts that it is compared with."""
+"""Stopwatch for any Trainer: the same callback times hydratune and the scripts that it is compared with."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from transformers import TrainerCallback, TrainerState
 
 
 class Stopwatch(TrainerCallback):
-    """Writes when training began, and for each epoch its seconds, its steps, its batches and the lengths of its rows.
+    """Write the start of training, and for each epoch its seconds, steps, batches, and the lengths of its rows.
 
-    An epoch is timed from before its first batch is put together to after its last step: logging is inside,
-    evaluating and saving are not. Its CPU seconds are those of all threads of the process, and say more where
-    neighbours take a share of the cores.
+    An epoch is timed from before its first batch is collated to after its last step, with logging, without evaluation
+    and saving. Its CPU seconds are those of all threads of the process. They are more reliable if other processes use
+    the cores too.
 
     Args:
         out: The json file.

@@ -1,14 +1,14 @@
-"""What a sweep costs beside its training, and what its pruner saves: `python benchmarks/sweep.py`.
+"""Overhead of a sweep in addition to its training, and savings of its pruner: `python benchmarks/sweep.py`.
 
-Overhead: eight short trials of the embedded default, in turn as a sweep on one worker, as eight commands, and by
-Hydra's basic sweeper over the same runs, in one process whose jobs load everything anew. Each is compared with what it
-cannot do without: Trainer's own `train_runtime` of its runs, summed, and the time from its start to the first training.
-A command by itself also tests one row and saves its weights, which a trial does not.
+Overhead: eight short trials of the default experiment, in turn as a sweep on one worker, as eight commands, and with
+Hydra's basic sweeper, in one process whose jobs load everything again. The overhead is the time in addition to the sum
+of the Trainer's `train_runtime` of the runs, and to the time from the start to the first training. A separate command
+also evaluates on one test row and saves its model, which a trial does not.
 
-Pruning: a grid of 27 points on handwritten digits, whole and under `sweep.pruner=asha` in a drawn order, with three
-seeds: the steps that were trained, and how far the configuration that was found is from the grid's best, beside the
-noise: the standard deviation of the best configuration over five seeds. One order says little, so the pruner is asked
-again over the whole grid's learning curves in a hundred others.
+Pruning: a grid of 27 points on handwritten digits, complete and with `sweep.pruner=asha` in a random order, with three
+seeds. It measures the trained steps, and the distance of the selected configuration from the best one of the grid,
+compared with the noise: the standard deviation of the best configuration over five seeds. One order is not
+representative, so the pruner is also simulated on the learning curves of the whole grid in a hundred other orders.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ KINDS = {"hydratune -m": sweep, "commands": commands, "Hydra's basic sweeper": b
 def overhead(rounds: int, trials: Trials, kinds: Sequence[str]) -> dict[str, list[Timing]]:
     """Kind -> its timing in each round."""
     warm = [HYDRATUNE, *trials.short, "trainer.args.max_steps=2"]
-    subprocess.run(warm, check=True, capture_output=True)  # the cache of tokenised rows, the store's tables
+    subprocess.run(warm, check=True, capture_output=True)  # the cache of tokenized rows, the store's tables
     return in_turn(rounds, {name: partial(KINDS[name], trials, itertools.count()) for name in kinds})
 
 
@@ -213,7 +213,7 @@ NOISE_SEEDS = 5
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a pruned grid came to, beside the whole one.
+    """Results of a pruned grid, compared with the complete one.
 
     Args:
         seed: Of all trials.
@@ -305,9 +305,11 @@ def pruning_table(results: Sequence[Pruned], noise: float) -> Table:
 def main() -> None:
     """Measures, prints the tables and writes them as JSON."""
     made = parser(__doc__, rounds=3)
-    made.add_argument("--rows", type=int, nargs="*", default=[EIGHT.rows], help="that each short trial trains on")
-    made.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="of starting short trials")
-    made.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="of the pruned grids; none: no grid")
+    made.add_argument("--rows", type=int, nargs="*", default=[EIGHT.rows], help="training rows of each short trial")
+    made.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="ways to start short trials")
+    made.add_argument(
+        "--seeds", type=int, nargs="*", default=[1, 2, 3], help="seeds of the pruned grids; none: no grid"
+    )
     given = parse(made)
     seeds = given.seeds[:1] if given.quick else given.seeds
     tables, results, home = list[Table](), dict[str, Any](), Path.cwd()

@@ -1,20 +1,21 @@
-"""Samples a second of training, beside three scripts that do without hydratune: `python benchmarks/throughput.py`.
+"""Training samples per second, compared with three scripts without hydratune: `python benchmarks/throughput.py`.
 
-MiniLM on pairs of texts made of WordNet, or on `--data`. The contestants (see scripts.py), each in a process of its
-own, in turn:
+MiniLM is trained on pairs of texts from WordNet, or on `--data`. The contestants (see scripts.py) run in turn, each in
+its own process:
 
-course     the Hugging Face course's script: batches of 8, padded to their longest row, fp32
+course     the script of the Hugging Face course: batches of 8, padded to their longest row, fp32
 run_glue   the defaults of transformers' run_glue.py: batches of 8, padded to 128, fp32
 by hand    a plain Trainer with the arguments that hydratune passes to it
-hydratune  the console script as it comes, with MLflow's local store
+hydratune  the console script with default settings, with a local MLflow store
 
-With --parts hydratune without one of its parts at a time takes the place of the scripts; and with frozen embeddings or
-without dropout, which are other trainings.
+With --parts, hydratune without one of its parts at a time replaces the scripts, also with frozen embeddings or without
+dropout, which are different trainings.
 
-Each trains two epochs and is timed over the second, whole: every row once, logging included, no evaluating or saving.
-CPU time counts what the process had of the cores, neighbours or not. The share of the peak sets the FLOP of linear
-layers and attention (see flops.py) against the fastest matrix multiplication that the machine reaches in the same
-round, whatever the precision; that is the best of many short tries, so beside busy neighbours shares come out too low.
+Each contestant trains two epochs, and the whole second epoch is timed: each row once, with logging, without evaluation
+or checkpoints. CPU time is the time that the process used, regardless of other load. The share of the peak is the FLOP
+of linear layers and attention (see flops.py), divided by the fastest matrix multiplication that the machine reaches in
+the same round, regardless of precision. The peak is the best of many short tries, so with other load on the machine,
+shares are underestimated.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ RATES = ("samples_per_second", "samples_per_cpu_second")
 # What --parts leaves out, one at a time.
 PARTS = {
     "in fp32": ["hardware.precision=fp32"],
-    "rows in an order of chance": ["trainer.args.train_sampling_strategy=random"],
+    "rows in random order": ["trainer.args.train_sampling_strategy=random"],
     "attention by sdpa": ["hardware.attn_implementation=sdpa"],
     "plain steps": ["hardware.cpu_optimizations=false"],
     "embeddings frozen": ["model.freeze=[embeddings]"],
@@ -125,7 +126,7 @@ def main() -> None:
     """Trains in turn, prints the table and writes it as JSON."""
     made = parser(__doc__, rounds=3)
     contest.add_options(made, ROWS)
-    made.add_argument("--parts", action="store_true", help="hydratune without each of its parts, not beside scripts")
+    made.add_argument("--parts", action="store_true", help="compare hydratune without one part at a time, not scripts")
     given = parse(made)
     rows = min(given.rows, QUICK_ROWS) if given.quick else given.rows
     with tempfile.TemporaryDirectory() as folder:

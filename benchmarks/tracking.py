@@ -1,8 +1,8 @@
-"""What tracking costs a training: `python benchmarks/tracking.py`.
+"""Overhead of tracking in a training run: `python benchmarks/tracking.py`.
 
-The embedded default trains for some steps with `tracking=none` and with a local MLflow store in turn, in one process,
-with a point every 10 steps; the ratio of the medians of Trainer's own `train_runtime` is printed. Then the network,
-91 MB of weights, is recorded as a model of MLflow, and the seconds of that are printed.
+The default experiment trains for some steps with `tracking=none` and with a local MLflow store in turn, in one process,
+with a point every 10 steps. The ratio of the medians of the Trainer's `train_runtime` is printed. Then the model, with
+91 MB of parameters, is logged as an MLflow model, and the seconds are printed.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "conf/**/*.yaml", "tests/messages/*.txt", ".github/**/*.md")
     for path in ROOT.glob(pattern)
 )
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
+SOURCES = sorted(path for folder in ("src", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # A word to avoid -> what to write.
 AVOID = {
     r"mend(s|ed|ing)?": "fix",
@@ -46,9 +46,9 @@ def test_pages_and_configs_use_standard_words(path):
     assert [f"{number}: {word}" for number, line in lines for word in unwanted(line)] == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT / "src").as_posix())
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_messages_docstrings_and_comments_use_standard_words(path):
-    """Every string and comment of the source."""
+    """Every string and comment of the source and the benchmarks."""
     with path.open("rb") as file:
         tokens = [
             token for token in tokenize.tokenize(file.readline) if token.type in (tokenize.STRING, tokenize.COMMENT)
