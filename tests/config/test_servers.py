@@ -381,7 +381,11 @@ def test_artifact_location_of_a_named_server(location):
 
 
 @pytest.mark.parametrize(
-    "location", ["file:///home/x", "/home/x", "file:///run/store/../x", "http://evil.example", "s3://b/x"]
+    "location",
+    [
+        *("file:///home/x", "/home/x", "file:///run/store/../x", "http://evil.example", "s3://b/x"),
+        *("/run/store/x?/../../../home", "/run/store/x#/../../../home", "FILE:///run/store/x"),
+    ],
 )
 @pytest.mark.parametrize("uri", ["sqlite:////run/store/mlflow.db", "https://other.example"])
 def test_artifact_location_of_another_store(uri, location):

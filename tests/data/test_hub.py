@@ -188,7 +188,14 @@ def test_dataset_in_a_format_that_can_name_other_files_is_refused(own_directory,
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
-    [{}, {"XDG_CACHE_HOME": "x"}, {"HF_HOME": "~/h"}, {"HUGGINGFACE_HUB_CACHE": "c"}, {"HF_HUB_CACHE": "d"}],
+    [
+        {},
+        {"XDG_CACHE_HOME": "x"},
+        {"HF_HOME": "~/h"},
+        {"HF_HOME": "$HOME/h"},
+        {"HUGGINGFACE_HUB_CACHE": "c"},
+        {"HF_HUB_CACHE": "d"},
+    ],
 )
 def test_checkpoints_are_checked_where_the_libraries_look(variables):
     """Otherwise an earlier download would be loaded unchecked."""

@@ -310,8 +310,8 @@ def test_plot_tells_many_runs_apart(record, monkeypatch):
     """Each of 26 runs has its own look, the same in both plots and in the legend."""
     from matplotlib.figure import Figure
 
-    drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    drawn, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **kw: drawn.append(figure) or savefig(figure, *a, **kw))
     for i in range(26):
         record(f"run{i}", {"learning_rate": i}, right=100 + i)
     dispatch(["compare", "--experiment", "films", "--plot", "all.png"])

@@ -24,6 +24,13 @@ def test_search_path_would_have_the_working_directory():
     assert "" in search_path()
 
 
+def test_relative_entry_leaves_the_search_path():
+    """Other packages may have added it."""
+    code = "import sys; from hydratune.config import import_guards as g; sys.path.append('x'); g.guard_imports(); print('x' in sys.path)"
+    command = [sys.executable, "-P", "-c", code]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "False\n"
+
+
 @pytest.mark.slow
 def test_plugins_of_the_working_directory_are_not_called(own_directory):
     """In a directory with the name that an editable install with half a namespace package adds to the path."""

@@ -233,3 +233,13 @@ def test_config_may_read_local_files_by_a_variable(file_with, own_directory, tin
         assert name not in file_with(MODEL[:2], name, value.replace("$", "${oc.env:ORDINARY}"))
     assert files not in file_with(FILE[:1], files, f"{own_directory}/${{oc.env:ORDINARY}}/a.csv")
     assert name in file_with(MODEL[:2], name, "evil/${oc.env:ORDINARY}")
+
+
+@pytest.mark.parametrize("value", ["$::", "x::$", "glob:x::$", "$"])
+def test_config_puts_no_variable_into_a_revision(file_with, own_directory, value):
+    """Which is no path, even if a file of this name exists."""
+    (own_directory / "canary-0123").touch()
+    text = value.replace("$", "${oc.env:ORDINARY}")
+    assert "model.revision" in file_with(
+        [*MODEL[:2], "model.pretrained_model_name_or_path=me/x"], "model.revision", text
+    )

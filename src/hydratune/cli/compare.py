@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.cli.run_argument import RUN_FORMS
+from hydratune.config.trust import check_place
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import USER_ERROR, ConfigError, invalid_value
 from hydratune.utils.files import directory_not_found
@@ -89,3 +90,4 @@ def _check_file(flag: str, path: Path, suffix: str) -> None:
         raise ConfigError(invalid_value(flag, f"a file name that ends with {suffix}", repr(str(path))))
     if not path.parent.is_dir():
         raise ConfigError(directory_not_found(flag, path.parent))
+    check_place(flag, path.parent)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.cli.run_argument import add_run_argument
+from hydratune.config.trust import check_place
 from hydratune.evaluation.predict import CHANGES, PredictRequest, predict
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.logs import show_progress
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     args = vars(parser.parse_args(arguments))
     show_progress()
+    if args["out"]:
+        check_place("--out", args["out"].parent)
     predict(PredictRequest(skip_bad_rows=args.pop("on_bad_rows") == "skip", **args))
     return 0
 

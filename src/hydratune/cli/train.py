@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.cli.hydra_main import RunFailedError, run_composed, run_sweep
 from hydratune.cli.run_summary import oom_hint, show
 from hydratune.cli.train_options import make_request, parse_overrides, request_flags, with_project_configs
-from hydratune.config import composition, hydra_guard, user_settings
+from hydratune.config import composition, hydra_guard, trust, user_settings
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
@@ -123,10 +123,10 @@ def _previous(cfg: DictConfig, target: Path, request: Request, machines: int) ->
     job itself began, so that it never starts over silently. The machines of one run share its directory anyway.
     """
     if cfg.resume:
-        return _same_command(target, request)
+        return same_command(target, request)
     if not slurm.restarts() or machines > 1:
         return None
-    previous = _same_command(target, request, slurm.job_id())
+    previous = same_command(target, request, slurm.job_id())
     action = f"resuming {os.path.relpath(previous)}" if previous else "starting a new run, because the job has none yet"
     print_line(f"Slurm requeued job {slurm.job_id()}; {action}")
     return previous
@@ -155,7 +155,7 @@ def _shared(target: Path, number: int, request: Request) -> Path:
     return directory
 
 
-def _same_command(target: Path, request: Request, job_id: str | None = None) -> Path | None:
+def same_command(target: Path, request: Request, job_id: str | None = None) -> Path | None:
     """Return the last run of the same command, of this Slurm job if given, or None.
 
     Args:
@@ -170,6 +170,7 @@ def _same_command(target: Path, request: Request, job_id: str | None = None) -> 
         run_dirs = sorted(target.parent.glob("*/"), reverse=True)
     for run_dir in run_dirs:
         with suppress(ConfigError):  # a run that was killed at its start, or whose files someone else wrote
+            trust.check_place("hydra.run.dir", run_dir)
             overrides = read_overrides(run_dir / ".hydra" / "overrides.yaml")
             is_same = _without_places(map(str, overrides)) == typed
             if is_same and (job_id is None or str(read_hydra_node(run_dir).job.id) == job_id):

@@ -228,7 +228,9 @@ def become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn
         if name in _CREDENTIALS or (sqlite_path(uri) and is_secret_variable(name)):
             del os.environ[name]
     os.environ.update(server_environment(uri))
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *server_arguments(host, port, hosts)])  # noqa: S606
+    # Without the last flag, it would read and write files in ./mlartifacts, which can be a link.
+    arguments = [*server_arguments(host, port, hosts), "--no-serve-artifacts"]
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *arguments])  # noqa: S606
 
 
 def server_environment(uri: str) -> dict[str, str]:

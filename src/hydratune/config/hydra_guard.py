@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, launchers, logging_config, servers, trust
 from hydratune.config.secret_values import hydra_secrets
-from hydratune.utils.errors import KEY, Problem, child_key, display_value, invalid_value, one_line, setting
+from hydratune.utils.errors import KEY, ConfigError, Problem, child_key, display_value, invalid_value, one_line, setting
 from hydratune.utils.provenance import has_literal_secret
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
@@ -149,6 +149,11 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Problem]:
         return
     if problem := _unusable(text, path, existing_parent):
         yield Problem(key, problem, hint)
+    if not trust.untrusted_link(_PLACES[name]):  # `result_links` reports it
+        try:
+            trust.check_place(key, Path(text))
+        except ConfigError as error:
+            yield from error.problems
     results_directory = Path(_PLACES[name]).resolve()
     if not is_typed and (path == results_directory or not path.is_relative_to(results_directory)):
         problem = f"{KEY} is set in a config file to {text!r}, which is not below {_PLACES[name]}/"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
 
 _KERNELS = "kernels"  # the package by which transformers downloads and imports kernels
@@ -26,7 +27,10 @@ def guard_imports() -> None:
       where `trust_remote_code=True` is an argument.
     - matplotlib ignores a `matplotlibrc` in the working directory, e.g. of a cloned project: its settings import
       modules and start LaTeX. The user's own file in `MATPLOTLIBRC` or in their home directory is read.
+    - Relative entries leave `sys.path`, e.g. those of editable installs of namespace packages: torch and MLflow call
+      plugins that packages on it name, and the working directory may have a folder of that name.
     """
+    sys.path[:] = [entry for entry in sys.path if Path(entry).is_absolute()]
     sys.modules[_KERNELS] = None  # type: ignore[assignment]  # imports raise ModuleNotFoundError
     if module := sys.modules.get(_DYNAMIC_CODE):
         _forbid_prompt(module)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from hydratune.config.servers import RESULTS
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import ConfigError, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.files import is_inside
 from hydratune.utils.user_records import read_record, write_record
 
@@ -77,24 +77,33 @@ def untrusted_link(folder: str) -> str | None:
 
 
 def check_place(key: str, path: Path) -> None:
-    """Raise ConfigError if a path below the working directory leads out of it by a link that the user has not trusted.
+    """Raise ConfigError if a path leads to another directory by a link that the user has not trusted.
 
-    A command would read or write files of the user there, e.g. in a run of another project. Absolute paths of other
-    places are the choice of the user.
+    A command would read or write files of the user there, e.g. in a run of another project. A link may lead to a place
+    below its own directory. Links above the working directory, and above a directory for results, are the user's own.
+
+    Args:
+        key: Key that the error names.
+        path: Path of a file or a directory that need not exist.
     """
-    cwd = Path.cwd()
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 (keeps links)
-    if not absolute.is_relative_to(cwd):
-        return
-    allowed = [cwd, *(Path(folder) for folder in RESULTS if untrusted_link(folder) is None)]
-    place = cwd
-    for name in absolute.relative_to(cwd).parts:
-        place /= name
-        if place.is_symlink() and not any(is_inside(place, root) for root in allowed):
-            relative, target = str(place.relative_to(cwd)), str(place.resolve())
-            hint = "run `hydratune trust`" if relative in RESULTS else f"use {target!r} itself"
-            text = f"{relative} is a link to {target!r}, which is outside this project"
+    if absolute.is_relative_to("/proc"):  # with links to the working directory and to open files
+        raise ConfigError(Problem(key, f"{KEY} must not be below /proc: {str(path)!r}"))
+    for place in reversed([absolute, *absolute.parents]):
+        if not place.is_symlink() or not _may_be_of_others(place, absolute) or is_inside(place, place.parent):
+            continue
+        target = str(place.resolve())
+        if _recorded().get(str(place)) != _digest([target]) and not trusted_for_this_command:
+            hint = "run `hydratune trust`" if place.name in RESULTS else f"use {target!r} itself"
+            text = f"{os.path.relpath(place)} is a link to {target!r}, which is outside its directory"
             raise ConfigError(Problem(key, text, f"if the link is yours, {hint}"))
+
+
+def _may_be_of_others(place: Path, path: Path) -> bool:
+    """Return whether a part of a path may have come with a clone: below the working directory, or with results."""
+    folders = [folder for folder in path.parents if folder.name in RESULTS]
+    highest = folders[-1] if folders else path
+    return place.is_relative_to(Path.cwd()) or place.is_relative_to(highest)
 
 
 def _target_outside(folder: str) -> str | None:

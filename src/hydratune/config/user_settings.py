@@ -43,7 +43,7 @@ _SENDING: dict[str, tuple[Any, ...]] = {
     "tracking.registered_model_alias": (None,),
 }
 _HUB_NAMES = ("hub_model_id", "hub_revision")  # arguments of the Trainer that the Hub receives
-_LOCAL_PROTOCOL = re.compile("(?:file|local)://")
+_LOCAL_PREFIXES = re.compile("^(?:glob:|(?:file|local):(?://)?)*")
 _HUB_ACCOUNT = "trainer.args.hub_token"
 _HUB_TOKEN = re.compile(r"(HF|HUGGING_?FACE(_?HUB)?)_(\w+_)?TOKEN")  # names of variables
 _PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local):(?://)?)*", re.DOTALL)  # precede the path of a data file
@@ -142,7 +142,8 @@ def names_of_variables(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[st
     for key, text in _texts({**plain, "trainer": {"args": hub_names}}):
         if _NO_FILES.fullmatch(key) or key.startswith("model.config.") or allowlist.is_in(key, typed):
             continue
-        if any(contains_secret(text, value) for value in values) and not _is_local(text):
+        is_path = _is_local(text) and not key.endswith("revision") and not key.startswith("trainer.")
+        if any(contains_secret(text, value) for value in values) and not is_path:
             wrong = f"{KEY} of a config file contains the value of an environment variable, and is sent to a server"
             yield Problem(key, wrong, f"if you trust the config, type {KEY}=VALUE")
 
@@ -242,8 +243,8 @@ def _read_paths(value: str) -> Iterator[Path]:
 
 def _is_local(value: str) -> bool:
     """Return whether a value is a path of this machine, so that no server is asked for it."""
-    name = _PREFIXES.sub("", value)
-    if "://" in _LOCAL_PROTOCOL.sub("", value):
+    name = _LOCAL_PREFIXES.sub("", value)
+    if not name or "::" in name or "://" in name:
         return False
     path = expand_home(name)
     # A name on the Hub has one slash at most, and no slash at its start.

@@ -185,10 +185,10 @@ def load(folder: str | Path) -> PreTrainedModel:
     if Path(folder).is_dir() and not (Path(folder) / _WEIGHTS).is_file():  # peft would read a pickle
         raise ValueError(f"{folder} has no {_WEIGHTS}")
     name, revision = adapter_config.base_model_name_or_path, adapter_config.revision
-    hub.check_checkpoint("adapter", str(name))
-    hub.check_no_adapter("adapter", str(name), revision)
+    with hub.loading_checkpoint("adapter", str(name), revision):
+        hub.check_no_adapter("adapter", str(name), revision)
+        base_config = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     quantization = getattr(config, "quantization_config", None)
-    base_config = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if quantization and not hasattr(base_config, "quantization_config"):
         del config.quantization_config  # it says how to quantize the checkpoint, not what is in it
         quantization = transformers.BitsAndBytesConfig.from_dict(quantization)

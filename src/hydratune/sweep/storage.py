@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock
 
 from hydratune.config import servers
+from hydratune.config.trust import check_place
 from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.files import PRIVATE
 from hydratune.utils.provenance import redact
@@ -98,6 +99,7 @@ def _open(url: str) -> RDBStorage:
     kwargs: dict[str, Any] = {"pool_pre_ping": True}
     if parsed_url.get_backend_name() == "sqlite":
         path = Path(str(parsed_url.database))
+        check_place("sweep.storage", path)
         if wrong := journal_problem(path, "sweep.storage"):
             raise ConfigError(wrong)
         if path.parent.is_dir() and not path.exists():
@@ -162,6 +164,8 @@ def lock(storage: RDBStorage, url: str, study: str) -> AbstractContextManager[An
 def file_lock(url: str) -> FileLock | None:
     """Return a lock file next to a database that is a file, or None for a database server."""
     path = url.partition("sqlite:///")[2]
+    if path:
+        check_place("sweep.storage", Path(path))
     return FileLock(f"{path}.lock") if path else None
 
 

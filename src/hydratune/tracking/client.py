@@ -11,7 +11,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -234,8 +234,10 @@ def check_locations(path: Path) -> None:
 
 def local_folder(location: str) -> Path | None:
     """Return the directory of an artifact location on this machine; None for a location elsewhere."""
-    parts = urlsplit(location)
-    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    # MLflow's own function: `?` and `#` belong to a path, but end the path of a URL.
+    return Path(local_file_uri_to_path(location)) if urlsplit(location).scheme in ("", "file") else None
 
 
 def check_artifact_host(location: str) -> None:

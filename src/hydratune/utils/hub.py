@@ -91,13 +91,18 @@ def is_cached(kind: str, repo_id: str) -> bool:
 def home() -> Path:
     """Return the directory of the cache of Hugging Face's libraries."""
     cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-    return expand_home(os.environ.get("HF_HOME", f"{cache}/huggingface"))
+    return _expanded(os.environ.get("HF_HOME", f"{cache}/huggingface"))
 
 
 def cached_directory(kind: str, repo_id: str) -> Path:
     """Return the directory of a repository in the local cache."""
     default = os.environ.get("HUGGINGFACE_HUB_CACHE", f"{home()}/hub")
-    return expand_home(os.environ.get("HF_HUB_CACHE", default)) / f"{kind}--{repo_id.replace('/', '--')}"
+    return _expanded(os.environ.get("HF_HUB_CACHE", default)) / f"{kind}--{repo_id.replace('/', '--')}"
+
+
+def _expanded(path: str) -> Path:
+    """Return a path as huggingface_hub expands it."""
+    return Path(os.path.expandvars(expand_home(path)))
 
 
 def check_checkpoint(key: str, name: str) -> None:
