@@ -11,7 +11,9 @@ import pytest
 def search_path(*flags):
     """Return the entries of `sys.path` after an import of hydratune."""
     command = [sys.executable, *flags, "-c", "import hydratune, sys; print(*sys.path, sep='\\n')"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.removesuffix("\n").split("\n")
+    environment = {**os.environ, "PYTHONSAFEPATH": ""}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return done.stdout.removesuffix("\n").split("\n")
 
 
 def test_search_path_has_no_relative_entry():
