@@ -9,6 +9,7 @@ from hydratune.cli.main import dispatch
 from hydratune.tracking import run_lookup
 from hydratune.tracking.client import connect
 from hydratune.tracking.journal import JOURNAL
+from hydratune.tracking.run_directories import without_model
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import PLAN
@@ -177,3 +178,13 @@ def test_each_command_looks_up_its_run(monkeypatch, command):
     monkeypatch.setattr(run_lookup.RunLookup, "find", find)
     with pytest.raises(ConfigError, match="asked for RUN"):
         dispatch(command.split())
+
+
+def test_trial_without_a_model_is_not_called_unfinished(own_directory):
+    """A sweep saves models only of retrained trials; the hint names the command."""
+    trial = own_directory / "multirun" / "x" / "0"
+    trial.mkdir(parents=True)
+    (trial.parent / PLAN).write_text("{}")
+    assert "hydratune sweep finish multirun/x" in without_model(trial, ["model"]).hints[0]
+    for other in (without_model(trial, ["metrics.json", "model"]), without_model(own_directory, ["model"])):
+        assert "sweep finish" not in str(other.hints)

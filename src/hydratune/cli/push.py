@@ -11,13 +11,14 @@ from omegaconf import OmegaConf
 from hydratune.cli.run_argument import add_run_argument
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.later import log_to_run
+from hydratune.tracking.run_directories import without_model
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.training import model_card
 from hydratune.training.push import TAG, Push, default_repo_id
 from hydratune.utils import hub
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError
-from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, unfinished_run
+from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links
 from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.yaml_files import read_plain_config
 
@@ -49,7 +50,7 @@ def _finished(directory: Path) -> dict[str, Any]:
     """Return the config of a finished run; raise ConfigError for any other directory."""
     missing = [name for name in (CONFIG, METRICS, f"{MODEL}/{model_card.CARD}") if not (directory / name).is_file()]
     if missing:
-        raise ConfigError(unfinished_run(directory, missing))
+        raise ConfigError(without_model(directory, missing))
     check_links(directory)
     return OmegaConf.to_container(read_plain_config(directory / CONFIG))  # type: ignore[return-value]
 

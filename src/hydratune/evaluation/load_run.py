@@ -25,12 +25,13 @@ from hydratune.config.validate import check_targets
 from hydratune.models import adapters, code_guard
 from hydratune.models.base import checked_tokenizer
 from hydratune.tasks.probabilities import ProbabilitySettings
+from hydratune.tracking.run_directories import without_model
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.training.results import read_metrics
 from hydratune.training.setup import training_arguments
 from hydratune.utils import gc_tuning, hub
 from hydratune.utils.errors import ConfigError, Problem, one_line, similar
-from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, unfinished_run
+from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links
 from hydratune.utils.logs import shows_bars
 from hydratune.utils.secret_formats import MASK
 from hydratune.utils.yaml_files import read_hydra_node, read_plain_config
@@ -107,7 +108,7 @@ def open_run(name: str, uri: str | None = None) -> FinishedRun:
     """
     directory = RunLookup(uri).directory(name)
     if missing := [file_name for file_name in (CONFIG, METRICS, MODEL) if not (directory / file_name).exists()]:
-        raise ConfigError(unfinished_run(directory, missing))
+        raise ConfigError(without_model(directory, missing))
     check_links(directory)
     try:
         config = OmegaConf.to_container(read_plain_config(directory / CONFIG), resolve=True)

@@ -325,6 +325,10 @@ def print_summary(study: Study, cfg: DictConfig) -> int:
         console.print(f"report   {os.path.relpath(page)}")
     if cfg.tracking._target_.endswith(".Mlflow"):
         console.print(f"MLflow   {shlex.join([script, 'ui', directory])}")
+    if len(plan.objectives) == 1 and results.pareto_front(plan, rows):
+        console.print(
+            f"next     {shlex.join([script, 'sweep', 'finish', directory])}   (retrain and test the best trial)"
+        )
     if failed_rows:
         max_retries = study.options.max_retries + 1
         console.print(f"to retry the failed trials, run the same command with sweep.max_retries={max_retries}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hydratune.utils.files import CONFIG, LOCK, OVERRIDES, PLAN
+from hydratune.utils.errors import Problem
+from hydratune.utils.files import CONFIG, LOCK, METRICS, OVERRIDES, PLAN, unfinished_run
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -29,6 +31,16 @@ def _walk(root: Path) -> Iterator[Path]:
 def is_in_sweep(directory: Path) -> bool:
     """Return whether a directory is that of a trial: that of a sweep is one level above, or two with several seeds."""
     return any((parent / PLAN).is_file() for parent in directory.absolute().parents[:2])
+
+
+def without_model(directory: Path, missing: Sequence[str]) -> Problem:
+    """Return the error for the directory of a run that lacks files of a finished one; trials save no model."""
+    if CONFIG in missing or METRICS in missing or not is_in_sweep(directory):
+        return unfinished_run(directory, missing)
+    sweep = next(parent for parent in directory.absolute().parents if (parent / PLAN).is_file())
+    command = shlex.join(["hydratune", "sweep", "finish", os.path.relpath(sweep)])
+    text = f"the run {str(directory)!r} is a trial of a sweep, which saves no model"
+    return Problem("RUN", text, f"retrain the best trial and save its model: {command}")
 
 
 def start_time(directory: Path) -> float:

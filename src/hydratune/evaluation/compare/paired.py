@@ -170,8 +170,9 @@ def _refusal(scores: Scores, first: int, second: int, first_run: Run, second_run
     if not differing:
         return f"{first_run.label} and {second_run.label} have the same scores on all {scores.units:,} {units}"
     if differing < MIN_DIFFERING:
-        counts = f"{differing} of {scores.units:,} {units} differ"
-        return f"too few to tell {first_run.label} and {second_run.label} apart: {counts}"
+        counts = f"{differing} of {scores.units:,} {units} differ, at least {MIN_DIFFERING} are required"
+        more = "evaluate both on more rows with `hydratune evaluate`"
+        return f"too few {units} to tell {first_run.label} and {second_run.label} apart: {counts}; {more}"
     return ""
 
 
