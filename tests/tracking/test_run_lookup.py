@@ -9,7 +9,7 @@ from hydratune.cli.main import dispatch
 from hydratune.tracking import run_lookup
 from hydratune.tracking.client import connect
 from hydratune.tracking.journal import JOURNAL
-from hydratune.tracking.run_directories import without_model
+from hydratune.tracking.run_directories import unfinished_run
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import PLAN
@@ -185,6 +185,6 @@ def test_trial_without_a_model_is_not_called_unfinished(own_directory):
     trial = own_directory / "multirun" / "x" / "0"
     trial.mkdir(parents=True)
     (trial.parent / PLAN).write_text("{}")
-    assert "hydratune sweep finish multirun/x" in without_model(trial, ["model"]).hints[0]
-    for other in (without_model(trial, ["metrics.json", "model"]), without_model(own_directory, ["model"])):
+    assert "hydratune sweep finish multirun/x" in unfinished_run(trial, ["model"]).hints[0]
+    for other in (unfinished_run(trial, ["metrics.json", "model"]), unfinished_run(own_directory, ["model"])):
         assert "sweep finish" not in str(other.hints)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from hydratune.cli.run_argument import add_run_argument
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.later import log_to_run
-from hydratune.tracking.run_directories import without_model
+from hydratune.tracking.run_directories import unfinished_run
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.training import model_card
 from hydratune.training.push import TAG, Push, default_repo_id
@@ -50,7 +50,7 @@ def _finished(directory: Path) -> dict[str, Any]:
     """Return the config of a finished run; raise ConfigError for any other directory."""
     missing = [name for name in (CONFIG, METRICS, f"{MODEL}/{model_card.CARD}") if not (directory / name).is_file()]
     if missing:
-        raise ConfigError(without_model(directory, missing))
+        raise ConfigError(unfinished_run(directory, missing))
     check_links(directory)
     return OmegaConf.to_container(read_plain_config(directory / CONFIG))  # type: ignore[return-value]
 

@@ -161,7 +161,7 @@ def suggest_override(name: str, value: object, groups: Groups, kind: str = "", h
         name: The name: a key, or an option without its dashes.
         value: Its value; empty if it has none.
         groups: Group -> names of its options.
-        kind: What the user has typed, `key` or `argument`; empty for an option.
+        kind: Kind of the name, `key` or `argument`; empty for an option.
         has_option: Whether the config already has the option of a group that the key needs.
     """
     name = name.replace("-", "_").lower()

@@ -62,8 +62,7 @@ def trusted_names() -> list[str]:
 def untrusted_names() -> list[str]:
     """Return the names that the project's list would allow if the user trusted it; empty if the user does."""
     path, names, _ = declared_allowlist()
-    is_trusted = bool(trusted_for_this_command) or _recorded().get(str(path)) == _digest(names)
-    return [] if is_trusted else names
+    return [] if _is_trusted(path, names) else names
 
 
 def untrusted_link(folder: str) -> str | None:
@@ -72,8 +71,12 @@ def untrusted_link(folder: str) -> str | None:
     Such a link can come with a cloned repository, and results would be written into a directory of the user.
     """
     target = _target_outside(folder)
-    is_trusted = bool(trusted_for_this_command) or _recorded().get(str(Path.cwd() / folder)) == _digest([str(target)])
-    return None if is_trusted else target
+    return None if _is_trusted(Path.cwd() / folder, [str(target)]) else target
+
+
+def _is_trusted(path: Path, names: list[str]) -> bool:
+    """Return whether the user trusts the names that a file lists, or the target of a link."""
+    return bool(trusted_for_this_command) or _recorded().get(str(path)) == _digest(names)
 
 
 def check_place(key: str, path: Path) -> None:
@@ -93,7 +96,7 @@ def check_place(key: str, path: Path) -> None:
         if not place.is_symlink() or not _may_be_of_others(place, absolute) or is_inside(place, place.parent):
             continue
         target = str(place.resolve())
-        if _recorded().get(str(place)) != _digest([target]) and not trusted_for_this_command:
+        if not _is_trusted(place, [target]):
             hint = "run `hydratune trust`" if place.name in RESULTS else f"use {target!r} itself"
             text = f"{os.path.relpath(place)} is a link to {target!r}, which is outside its directory"
             raise ConfigError(Problem(key, text, f"if the link is yours, {hint}"))

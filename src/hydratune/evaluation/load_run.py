@@ -25,7 +25,7 @@ from hydratune.config.validate import check_targets
 from hydratune.models import adapters, code_guard
 from hydratune.models.base import checked_tokenizer
 from hydratune.tasks.probabilities import ProbabilitySettings
-from hydratune.tracking.run_directories import without_model
+from hydratune.tracking.run_directories import unfinished_run
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.training.results import read_metrics
 from hydratune.training.setup import training_arguments
@@ -108,7 +108,7 @@ def open_run(name: str, uri: str | None = None) -> FinishedRun:
     """
     directory = RunLookup(uri).directory(name)
     if missing := [file_name for file_name in (CONFIG, METRICS, MODEL) if not (directory / file_name).exists()]:
-        raise ConfigError(without_model(directory, missing))
+        raise ConfigError(unfinished_run(directory, missing))
     check_links(directory)
     try:
         config = OmegaConf.to_container(read_plain_config(directory / CONFIG), resolve=True)

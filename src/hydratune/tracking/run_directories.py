@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hydratune.utils.errors import Problem
-from hydratune.utils.files import CONFIG, LOCK, METRICS, OVERRIDES, PLAN, unfinished_run
+from hydratune.utils.files import CONFIG, LOCK, METRICS, OVERRIDES, PLAN, not_a_run
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -33,10 +33,12 @@ def is_in_sweep(directory: Path) -> bool:
     return any((parent / PLAN).is_file() for parent in directory.absolute().parents[:2])
 
 
-def without_model(directory: Path, missing: Sequence[str]) -> Problem:
-    """Return the error for the directory of a run that lacks files of a finished one; trials save no model."""
-    if CONFIG in missing or METRICS in missing or not is_in_sweep(directory):
-        return unfinished_run(directory, missing)
+def unfinished_run(directory: Path, missing: Sequence[str]) -> Problem:
+    """Return the error for a directory that lacks files of a finished run with a model; trials save no model."""
+    if CONFIG in missing:
+        return not_a_run(directory, *missing)
+    if METRICS in missing or not is_in_sweep(directory):
+        return Problem("RUN", f"the run {str(directory)!r} has not finished: it has no {', '.join(missing)}")
     sweep = next(parent for parent in directory.absolute().parents if (parent / PLAN).is_file())
     command = shlex.join(["hydratune", "sweep", "finish", os.path.relpath(sweep)])
     text = f"the run {str(directory)!r} is a trial of a sweep, which saves no model"

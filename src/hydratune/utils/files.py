@@ -12,7 +12,7 @@ import shlex
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,13 +124,6 @@ def not_a_run(directory: Path, *missing: str) -> Problem:
     if not directory.exists():
         return Problem("RUN", f"no such run: {str(directory)!r}", hint)
     return Problem("RUN", f"{str(directory)!r} is not a run directory: it has no {', '.join(missing)}", hint)
-
-
-def unfinished_run(directory: Path, missing: Sequence[str]) -> Problem:
-    """Return the error for a directory that lacks files of a finished run."""
-    if CONFIG in missing:
-        return not_a_run(directory, *missing)
-    return Problem("RUN", f"the run {str(directory)!r} has not finished: it has no {', '.join(missing)}")
 
 
 def check_links(directory: Path) -> None:

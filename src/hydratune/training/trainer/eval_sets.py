@@ -13,7 +13,7 @@ class EvalSetsMixin(Seq2SeqTrainer):
     """Mixin that evaluates several validation sets together.
 
     Upstream logs each set alone and calls the callbacks after each, so early stopping and pruning would see metrics of
-    one set. With this mixin, they get the metrics of all sets and their summaries at once.
+    one set. With this mixin, they get the metrics of all sets and their summaries together.
     """
 
     validation_sets: EvalSets | None = None  # sets of an evaluation; None for upstream's `eval_dataset`
