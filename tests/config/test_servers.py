@@ -240,6 +240,22 @@ def test_parameter_that_looks_like_a_secret_is_compared(scheme, parameter):
     assert SECRET not in os.environ[servers.VARIABLE]
 
 
+PIECES = ["hunter2horse=paddock", "hunter2horse", "&hunter2horse=x", "hunter2horse==", "%68unter2horse=x"]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql", "mssql+pyodbc"])
+def test_piece_of_a_password_is_not_recorded(monkeypatch, own_directory, scheme, piece):
+    """After an `&` that is not encoded, a piece of the password is a parameter, which would be part of the address."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_directory))
+    uri = f"{scheme}://good.example:5432/db?password=one&{piece}"
+    servers.confirm_typed(["--uri", uri])
+    texts = f"{servers.problem(uri, 'uri')} {os.environ.get(servers.VARIABLE)} {_files(own_directory)}"
+    assert "unter2horse" not in texts
+    servers.confirm_typed(["--uri", f"{scheme}://good.example:5432/db?application_name=hunter2horse"])
+    assert "hunter2horse" in _files(own_directory)  # positive control: a parameter of the drivers is recorded
+
+
 UNREADABLE = [
     "http:/evil.example",
     "http:evil.example",

@@ -1,5 +1,7 @@
 """A project's own list of allowed code counts only after the user has trusted it."""
 
+import re
+import shlex
 import stat
 from pathlib import Path
 
@@ -7,8 +9,9 @@ import pytest
 
 from hydratune.cli.main import dispatch
 from hydratune.cli.train import checked
-from hydratune.config import allowlist, trust
+from hydratune.config import allowlist, servers, trust
 from hydratune.config.composition import Request, composer
+from hydratune.utils import places
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.user_records import record_path
 
@@ -17,7 +20,7 @@ from hydratune.utils.user_records import record_path
 def project(own_directory, monkeypatch):
     """Write the list of the `pyproject.toml` of the current directory, which this process has not read yet."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(own_directory / "config"))
-    monkeypatch.setattr(trust, "trusted_for_this_command", [])
+    monkeypatch.setattr(places, "trusted_for_this_command", [])
 
     def write(*names):
         (own_directory / "pyproject.toml").write_text(f"[tool.hydratune]\nallow = {list(names)}\n")
@@ -64,8 +67,8 @@ def test_flag_trusts_one_command(project, monkeypatch):
     project("json")
     dispatch(["--trust-project", "--version"])
     assert allowlist.user_allowlist() == ("json",)
-    assert not record_path(trust.RECORD).exists()
-    monkeypatch.setattr(trust, "trusted_for_this_command", [])
+    assert not record_path(places.RECORD).exists()
+    monkeypatch.setattr(places, "trusted_for_this_command", [])
     monkeypatch.setenv(allowlist.VARIABLE, "")
     assert allowlist.user_allowlist() == ()
 
@@ -74,14 +77,14 @@ def test_record_is_private_to_the_user(project):
     """Nobody else may write into the directory of the record."""
     project("json")
     dispatch(["trust"])
-    assert stat.S_IMODE(record_path(trust.RECORD).parent.stat().st_mode) & 0o077 == 0
+    assert stat.S_IMODE(record_path(places.RECORD).parent.stat().st_mode) & 0o077 == 0
 
 
 def test_damaged_record_trusts_nothing(project):
     """A record that cannot be read is as none."""
     project("json")
     dispatch(["trust"])
-    record_path(trust.RECORD).write_text("[")
+    record_path(places.RECORD).write_text("[")
     assert allowlist.user_allowlist() == ()
 
 
@@ -167,6 +170,32 @@ def test_trusted_link_counts_until_it_changes(linked):
     dispatch(["trust"])
     assert linked("outputs", "../home") == []
     assert linked("outputs", "../home/inner") == ["outputs"]
+
+
+@pytest.mark.parametrize("folder", LINKS)
+@pytest.mark.parametrize("directory", ["outputs", "run"])
+def test_store_behind_an_untrusted_link_is_not_of_the_project(linked, own_directory, folder, directory):
+    """Neither if a config names it, nor a stored run; once the user trusts the link, it is."""
+    linked(folder, "../home")
+    uri = f"sqlite:///{own_directory}/{folder}/mlflow.db"
+    assert servers.stored_problem(uri, Path(directory), "tracking.uri") is not None
+    dispatch(["trust"])
+    assert servers.stored_problem(uri, Path(directory), "tracking.uri") is None
+
+
+@pytest.mark.parametrize("place", [".", "clone"])
+def test_hint_names_the_directory_in_which_to_trust(linked, own_directory, monkeypatch, place):
+    """A link is trusted where its project is, also if the command runs in another directory."""
+    linked("outputs", "../home")
+    (own_directory / "clone").mkdir()
+    monkeypatch.chdir(place)
+    with pytest.raises(ConfigError) as caught:
+        places.check_place("RUN", own_directory / "outputs" / "run")
+    for command in re.search("`(.+)`", caught.value.problems[0].hint)[1].split(" && "):
+        name, *rest = shlex.split(command)
+        monkeypatch.chdir(*rest) if name == "cd" else dispatch(rest)
+    monkeypatch.chdir(own_directory / place)
+    places.check_place("RUN", own_directory / "outputs" / "run")
 
 
 def test_sweep_writes_through_no_link(linked):

@@ -1,15 +1,19 @@
 """Images from someone else are decoded, and never run: EPS is a program that Pillow gives to Ghostscript."""
 
 import os
+import shutil
 from pathlib import Path
 
 import PIL.Image
 import pytest
 from datasets import Dataset, DatasetDict
+from datasets.utils.extract import ExtractManager
+from omegaconf import OmegaConf
 from PIL import EpsImagePlugin, Image
 
 from hydratune.config import user_settings
 from hydratune.tasks.image_classification import ImageClassification
+from hydratune.utils import hub
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 BINARY = b"\xc5\xd0\xd3\xc6" + (32).to_bytes(4, "little") + len(EPS).to_bytes(4, "little") + bytes(20) + EPS
@@ -68,6 +72,7 @@ def image_files(own_directory):
     return private
 
 
+NO_DATA = OmegaConf.create({"dataset": {}})
 OUTSIDE = [
     "{}/x.png",
     "../private/x.png",
@@ -94,7 +99,7 @@ def test_rows_of_another_project_name_no_image_elsewhere(image_files, path, as_s
     """The run of someone else would be trained on the user's images, and record them."""
     path = path.format(image_files)
     assert bad_rows(path, as_struct) == []  # positive control: the user's own rows may name any image
-    user_settings.restrict_images(["seed"])
+    user_settings.restrict_images(NO_DATA, ["seed"])
     assert [(row.row, row.column) for row in bad_rows(path, as_struct)] == [(0, "image")]
 
 
@@ -110,7 +115,7 @@ def test_image_of_another_file_system_is_refused(image_files, own_directory, nam
 @pytest.mark.parametrize("typed", ["dataset", "dataset.files.test", "dataset.path"])
 def test_typed_data_may_name_any_image(image_files, typed):
     """The user has chosen it."""
-    user_settings.restrict_images([typed])
+    user_settings.restrict_images(NO_DATA, [typed])
     assert bad_rows(f"{image_files}/x.png", as_struct=False) == []
 
 
@@ -118,5 +123,45 @@ def test_typed_data_may_name_any_image(image_files, typed):
 def test_rows_of_another_project_name_images_inside(image_files, own_directory, path):
     """Its own images, by paths relative to the current directory or absolute ones."""
     assert image_files.is_dir()
-    user_settings.restrict_images(["dataset.max_samples"])
+    user_settings.restrict_images(NO_DATA, ["dataset.max_samples"])
     assert bad_rows(path.format(own_directory), as_struct=False) == []
+
+
+REPOSITORIES = {"dataset.path": {"path": "me/named"}, "sources": {"sources": {"a": {"path": "me/named"}}}}
+
+
+@pytest.fixture
+def cached(monkeypatch, image_files):
+    """Return a function that puts an image into the cache of the Hub, as a file or from an archive of a dataset."""
+    monkeypatch.setenv("HF_HOME", str(image_files))
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_DATASETS_DOWNLOADED_DATASETS_PATH"):
+        monkeypatch.delenv(name, raising=False)
+
+    def put(dataset, is_archive):
+        snapshot = hub.cached_directory("datasets", dataset) / "snapshots" / "0123"
+        blob = hub.cached_directory("datasets", dataset) / "blobs" / "abcd"
+        for folder in (snapshot, blob.parent):
+            folder.mkdir(parents=True)
+        image = snapshot / "x.png"
+        if is_archive:
+            shutil.make_archive(str(snapshot / "a"), "zip", image_files, "x.png")
+            manager = ExtractManager(str(hub.extracted_archives().parent))
+            image = Path(manager.extract(str(snapshot / "a.zip"))) / "x.png"
+        else:
+            shutil.copy(image_files / "x.png", blob)
+            image.symlink_to(blob)
+        assert image.is_file()
+        return str(image)
+
+    return put
+
+
+@pytest.mark.parametrize("is_archive", [False, True])
+@pytest.mark.parametrize("config", REPOSITORIES.values(), ids=REPOSITORIES)
+def test_rows_name_images_of_the_named_dataset_only(cached, config, is_archive):
+    """Other datasets in the cache may be private, also once their archives are extracted."""
+    named, other = cached("me/named", is_archive), cached("me/private", is_archive)
+    assert bad_rows(other, as_struct=False) == []  # positive control
+    user_settings.restrict_images(OmegaConf.create({"dataset": config}), ["seed"])
+    assert bad_rows(named, as_struct=False) == []
+    assert [(row.row, row.column) for row in bad_rows(other, as_struct=False)] == [(0, "image")]

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from hydratune.cli.run_argument import RUN_FORMS
 from hydratune.cli.run_list import FINISHED, RUNNING, RunStatus, run_status
-from hydratune.config import hydra_guard
-from hydratune.config.servers import RESULTS
 from hydratune.data.cache import cache_folders, unused_cache
 from hydratune.tracking.relocation import ARTIFACTS
 from hydratune.tracking.run_directories import find_runs, is_in_sweep
@@ -22,6 +20,7 @@ from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, invalid_value
 from hydratune.utils.files import CHECKPOINTS, METRICS, try_lock
+from hydratune.utils.places import RESULTS, result_links
 
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}  # seconds
 _MIB = 2**20
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("choose --checkpoints, --unfinished, or --cache")
     before = clock.time() - _seconds(args.older_than)
     is_searched = not args.runs or not all(Path(text).is_dir() for text in args.runs)
-    if is_searched and (problems := [*hydra_guard.result_links()]):
+    if is_searched and (problems := [*result_links()]):
         raise ConfigError(*problems)
     lookup = RunLookup()
     folders = [lookup.directory(text, allows_several=True) for text in args.runs] or [*map(Path, RESULTS)]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.cli.run_argument import RUN_FORMS
-from hydratune.config.trust import check_place
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import USER_ERROR, ConfigError, invalid_value
 from hydratune.utils.files import directory_not_found
 from hydratune.utils.messages import print_error
+from hydratune.utils.places import check_place
 
 _EPILOG = """Two runs on the same test rows are compared with an exact McNemar test if each prediction is either correct
 or incorrect, otherwise with a permutation test and a bootstrap interval. Rows of one group (dataset.group_by_column,

@@ -15,6 +15,7 @@ from hydratune.config.suggestions import TRAINING_ARGUMENTS, argument_names
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, similar
 from hydratune.utils.files import directory_not_found, is_inside
+from hydratune.utils.places import check_place
 
 _USAGE = """hydratune configs [GROUP]
        hydratune configs show GROUP/OPTION
@@ -114,7 +115,7 @@ def _copy(option_path: str, directory: Path, name: str | None) -> int:
     if f"{option.group}/{target.stem}" in by_path:
         text = f"{KEY} {target.stem!r} is the name of a shipped option, which would be found first"
         raise ConfigError(Problem("--name", text, f"omit {KEY} to use my_{option.name}"))
-    trust.check_place("DIR", directory)
+    check_place("DIR", directory)
     if not is_inside(target.parent, directory):
         text = f"a link leads out of {str(directory)!r}: {str(target.parent)!r}"
         raise ConfigError(Problem("DIR", text, "remove the link"))

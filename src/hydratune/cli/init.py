@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import OmegaConf
 
-from hydratune.config import composition, trust
+from hydratune.config import composition
 from hydratune.config.composition import Request, options, shipped_dir
 from hydratune.config.dataset_name import data_name
 from hydratune.config.instantiate import build
@@ -27,6 +27,7 @@ from hydratune.data.source_checks import SPLITS
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 from hydratune.utils.file_suffixes import SUFFIXES, suffix
+from hydratune.utils.places import check_place
 
 if TYPE_CHECKING:
     from hydratune.data.local import LocalFiles
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_empty(directory: Path) -> None:
     """Raise ConfigError unless a directory is new or empty, since no file of the user may be replaced."""
-    trust.check_place("DIR", directory)
+    check_place("DIR", directory)
     if directory.is_dir() and any(directory.iterdir()):
         text = f"the directory {str(directory)!r} is not empty"
         raise ConfigError(Problem("DIR", text, "choose a new directory"))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.cli.run_argument import add_run_argument
-from hydratune.config.trust import check_place
 from hydratune.evaluation.predict import CHANGES, PredictRequest, predict
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.logs import show_progress
+from hydratune.utils.places import check_place
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -19,7 +19,6 @@ from hydratune.cli.run_list import (
     format_age,
     run_status,
 )
-from hydratune.config.servers import RESULTS
 from hydratune.tracking.run_directories import find_runs
 from hydratune.tracking.run_lookup import SHORT_ID
 from hydratune.utils import clock
@@ -27,6 +26,7 @@ from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console, watch
 from hydratune.utils.errors import ConfigError, invalid_value
 from hydratune.utils.files import directory_not_found
+from hydratune.utils.places import RESULTS
 from hydratune.utils.short_forms import metric_name, number_text
 
 if TYPE_CHECKING:

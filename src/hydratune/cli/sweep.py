@@ -13,7 +13,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.sweep_finish import finish
 from hydratune.cli.train_or_print import train_or_print
-from hydratune.config import trust
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.instantiate import build
 from hydratune.sweep.controller import print_summary
@@ -25,6 +24,7 @@ from hydratune.utils.arguments import DRY_RUN, ArgumentParser
 from hydratune.utils.console import watch
 from hydratune.utils.errors import KEY, ConfigError, Problem, similar
 from hydratune.utils.files import PLAN
+from hydratune.utils.places import check_place
 
 if TYPE_CHECKING:
     from hydratune.utils.fitted_table import FittedTable
@@ -156,7 +156,7 @@ def open_sweep(name: str) -> tuple[Plan, DictConfig]:
 def _directory(name: str) -> Path:
     for folder in (Path(name), _PLACE / name):
         if (folder / PLAN).is_file():
-            trust.check_place("NAME", folder)
+            check_place("NAME", folder)
             return folder
     sweep_names = [path.parent.name for path in _PLACE.glob(f"*/{PLAN}")]
     otherwise = f"pass a sweep directory, or its name in {_PLACE}/"

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.cli.hydra_main import RunFailedError, run_composed, run_sweep
 from hydratune.cli.run_summary import oom_hint, show
 from hydratune.cli.train_options import make_request, parse_overrides, request_flags, with_project_configs
-from hydratune.config import composition, hydra_guard, trust, user_settings
+from hydratune.config import composition, hydra_guard, user_settings
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
@@ -51,6 +51,7 @@ from hydratune.utils.files import (
 )
 from hydratune.utils.logs import apply_verbosity
 from hydratune.utils.messages import print_error, print_line
+from hydratune.utils.places import check_place, result_links
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.yaml_files import read_hydra_node, read_overrides
 
@@ -170,7 +171,7 @@ def same_command(target: Path, request: Request, job_id: str | None = None) -> P
         run_dirs = sorted(target.parent.glob("*/"), reverse=True)
     for run_dir in run_dirs:
         with suppress(ConfigError):  # a run that was killed at its start, or whose files someone else wrote
-            trust.check_place("hydra.run.dir", run_dir)
+            check_place("hydra.run.dir", run_dir)
             overrides = read_overrides(run_dir / ".hydra" / "overrides.yaml")
             is_same = _without_places(map(str, overrides)) == typed
             if is_same and (job_id is None or str(read_hydra_node(run_dir).job.id) == job_id):
@@ -204,12 +205,11 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
         keys = request.typed_keys
         loader = GlobalHydra.instance().config_loader()
     places = (hydra_guard.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
-    if problems := [
-        *itertools.chain(*places),
-        *hydra_guard.result_links(),
-        *user_settings.stores(cfg, keys),
-        *user_settings.ray_address(cfg.hydra, keys),
-    ]:
+    problems = [*itertools.chain(*places), *result_links()]
+    problems += [
+        problem for problem in user_settings.stores(cfg, keys) if problem not in problems
+    ]  # e.g. the same link
+    if problems := [*problems, *user_settings.ray_address(cfg.hydra, keys)]:
         raise ConfigError(*problems)
     report = preflight(_corners(plan), dry_run, reads_rows=dry_run)
     if dry_run:
@@ -266,7 +266,7 @@ def checked(request: Request, *, is_own_project: bool = True) -> DictConfig:
     """
     wrong = list(composition.check_choices(request))
     problems = [problem for _, problem in wrong]
-    problems += [*composition.check_single(request), *hydra_guard.result_links()]
+    problems += [*composition.check_single(request), *result_links()]
     invalid = {text for text, _ in wrong}
     valid_request = replace(request, overrides=tuple(o for o in request.overrides if o not in invalid))
     jobs = composition.expand_multirun(valid_request)
@@ -281,10 +281,11 @@ def checked(request: Request, *, is_own_project: bool = True) -> DictConfig:
             problems += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
             typed_keys = request.typed_keys
             trusted_keys = replace(request, stored=0).typed_keys if is_own_project else typed_keys
-            problems += user_settings.problems(cfg, typed_keys, trusted_keys)
+            settings_problems = user_settings.problems(cfg, typed_keys, trusted_keys)
+            problems += [problem for problem in settings_problems if problem not in problems]  # e.g. the same link
             if not is_own_project:
                 problems += user_settings.data_files(cfg, typed_keys)
-                user_settings.restrict_images(typed_keys)
+                user_settings.restrict_images(cfg, typed_keys)
     if problems := problems or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*problems)
     return configs[0]

@@ -16,9 +16,10 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.config import allowlist, launchers, logging_config, servers, trust
+from hydratune.config import allowlist, launchers, logging_config
 from hydratune.config.secret_values import hydra_secrets
 from hydratune.utils.errors import KEY, ConfigError, Problem, child_key, display_value, invalid_value, one_line, setting
+from hydratune.utils.places import check_place, untrusted_link
 from hydratune.utils.provenance import has_literal_secret
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
@@ -149,9 +150,9 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Problem]:
         return
     if problem := _unusable(text, path, existing_parent):
         yield Problem(key, problem, hint)
-    if not trust.untrusted_link(_PLACES[name]):  # `result_links` reports it
+    if not untrusted_link(Path.cwd() / _PLACES[name]):  # `result_links` reports it
         try:
-            trust.check_place(key, Path(text))
+            check_place(key, Path(text))
         except ConfigError as error:
             yield from error.problems
     results_directory = Path(_PLACES[name]).resolve()
@@ -175,14 +176,6 @@ def _unusable(text: str, path: Path, existing_parent: Path) -> str | None:
     if not os.access(existing_parent, os.W_OK):
         return f"{KEY} cannot be created: {text!r} ({os.path.relpath(existing_parent)!r} is not writable)"
     return None
-
-
-def result_links() -> Iterator[Problem]:
-    """Yield an error for each directory for results that is a link out of this project that the user does not trust."""
-    for folder in servers.RESULTS:
-        if target := trust.untrusted_link(folder):
-            hint = "if the link is yours, run `hydratune trust`"
-            yield Problem(folder, f"{folder} is a link to {target!r}, which is outside this project", hint)
 
 
 def _directory(hydra: DictConfig, name: str) -> str | None:

@@ -18,31 +18,24 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hydratune.config import database_urls
 from hydratune.utils.errors import KEY, Problem
 from hydratune.utils.files import expand_home, is_inside
-from hydratune.utils.provenance import redact
+from hydratune.utils.places import RESULTS, result_links, untrusted_link
 from hydratune.utils.user_records import read_record, write_record
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
 
 VARIABLE = "HYDRATUNE_SERVERS"  # addresses, separated by commas; also passes servers on to child processes
 _RECORD = "servers.json"
 _MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 _TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
-RESULTS = ("outputs", "multirun")  # directories of a project for runs, in which configs may place stores
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
-_DATABASES = ("mssql", "mysql", "postgresql")
-_HIDDEN_HOSTS = ("conninfo", "dsn", "odbc_connect")  # parameters that are addresses in another syntax
 _DATABRICKS = re.compile(r"databricks(://[\w.:-]+)?")  # a workspace, which a profile of the user names
-_PASSWORDS = ("passwd", "password", "pwd", "ssl_key_password", "sslpassword")  # parameters of databases
 _AMBIGUOUS = re.compile(r"[\s\\]")  # characters at which parsers of addresses disagree about the host
 # An `@` that does not end the user information. Clients then disagree about the host, and would send a part of the
 # password to a name server.
@@ -96,6 +89,9 @@ def problem(uri: str, key: str) -> Problem | None:
         text = f"the address in {KEY} contains '@' in another place than between user and host"
         hint = "percent-encode the user and the password: %40 for @, %2F for /, %3F for ?, %23 for #"
         return Problem(key, text, hint)
+    if _backend(uri) in database_urls.BACKENDS and database_urls.has_unknown_parameters(uri):
+        text = f"the address in {KEY} has a parameter that is not supported"  # its name may be a piece of a password
+        return Problem(key, text, "percent-encode '&' in a password as %26, and remove unknown parameters")
     if server == _UNCLEAR:
         return Problem(key, f"the address in {KEY} does not clearly name a server", "write it as SCHEME://HOST:PORT")
     hint = "to confirm it, type its address once: tracking.uri=ADDRESS, sweep.storage=ADDRESS, or --uri ADDRESS"
@@ -104,8 +100,8 @@ def problem(uri: str, key: str) -> Problem | None:
 
 def sqlite_has_parameters(uri: str) -> bool:
     """Return whether an address of SQLite is more than a path: SQLite reads `file:PATH?...` as another path."""
-    scheme, _, rest = uri.strip().partition(":")
-    return scheme.lower().partition("+")[0] == "sqlite" and ("?" in rest or "file:" in rest.lower())
+    rest = uri.partition(":")[2]
+    return _backend(uri) == "sqlite" and ("?" in rest or "file:" in rest.lower())
 
 
 def stored_problem(uri: str, directory: Path, key: str) -> Problem | None:
@@ -124,11 +120,20 @@ def stored_problem(uri: str, directory: Path, key: str) -> Problem | None:
     path = expand_home(match[1]).resolve()
     stored_directory = directory.resolve()
     projects = [Path.cwd(), *(folder.parent for folder in stored_directory.parents if folder.name in RESULTS)]
-    allowed_folders = [stored_directory, *(project / name for project in projects for name in RESULTS)]
-    if is_confirmed(uri) or any(path.is_relative_to(allowed_folder.resolve()) for allowed_folder in allowed_folders):
+    results = (project / name for project in projects for name in RESULTS)
+    # The directory itself can be the default, `outputs`. What a link of someone else names is no place of the project.
+    own_folders = (folder for folder in (directory, *results) if not untrusted_link(folder))
+    if is_confirmed(uri) or any(is_inside(path, folder) for folder in own_folders):
         return None
     text = f"{KEY} names a database outside {', '.join(RESULTS)}, and {str(directory)!r}: {str(path)!r}"
     return Problem(key, text, f"if you trust it, add --uri {shlex.quote(f'sqlite:///{path}')}")
+
+
+def links_above(uri: str) -> Iterator[Problem]:
+    """Yield the errors of `result_links` for the directory for results that a SQLite file is in."""
+    if match := _SQLITE.fullmatch(uri.strip()):
+        path = expand_home(match[1]).absolute()
+        yield from (error for error in result_links() if path.is_relative_to(Path.cwd() / error.key))
 
 
 def is_confirmed(uri: str) -> bool:
@@ -142,14 +147,10 @@ def without_passwords(uri: str) -> str:
 
     A user name alone is a token for HTTP. The password of an address that cannot be read remains in it.
     """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
     scheme = uri.strip().partition(":")[0].lower()
-    with contextlib.suppress(ArgumentError, ValueError):
-        if scheme.partition("+")[0] in _DATABASES:
-            url = make_url(uri.strip())._replace(password=None)
-            return url.set(query=_other_parameters(url)).render_as_string()
+    if _backend(uri) in database_urls.BACKENDS:
+        return database_urls.without_password(uri) or uri
+    with contextlib.suppress(ValueError):
         if scheme in _PORTS:
             url_parts = urlsplit(uri.strip())
             user_information, _, host = url_parts.netloc.rpartition("@")
@@ -190,14 +191,13 @@ def _store(uri: str) -> str | None:
 def _server(uri: str) -> str | None:
     """Return `SCHEME://HOST:PORT` of the address of a server or database, or `_UNCLEAR`; None for SQLite."""
     uri = uri.strip()
-    scheme = uri.partition(":")[0].lower()
-    backend = scheme.partition("+")[0]
+    scheme, backend = uri.partition(":")[0].lower(), _backend(uri)
     if backend == "sqlite":
         return None
     if _UNENCODED.search(uri):
         return _UNCLEAR
-    if backend in _DATABASES:
-        return _database(uri)
+    if backend in database_urls.BACKENDS:
+        return database_urls.server(uri) or _UNCLEAR
     if _DATABRICKS.fullmatch(uri):
         return uri
     try:
@@ -209,30 +209,9 @@ def _server(uri: str) -> str | None:
         return _UNCLEAR
 
 
-def _database(uri: str) -> str:
-    """Return the address of a database without user, passwords, and name, as SQLAlchemy parses it."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(uri)
-    except (ArgumentError, ValueError):
-        return _UNCLEAR
-    if any(name in url.query for name in _HIDDEN_HOSTS):
-        return _UNCLEAR
-    # Parameters can name another host, or a file with one. Passwords are left out, since the result is recorded. Other
-    # parameters may not hold a secret: `host=TOKEN.evil.example` would send it.
-    parameters = _other_parameters(url)
-    if any(
-        redact(text) != text for text in (str(url.host), *(f"?{name}={value}" for name, value in parameters.items()))
-    ):
-        return _UNCLEAR
-    address = url.set(drivername=url.get_backend_name(), query=parameters)
-    return address._replace(username=None, password=None, database=None).render_as_string()
-
-
-def _other_parameters(url: URL) -> dict[str, Any]:
-    return {name: value for name, value in url.query.items() if name.lower() not in _PASSWORDS}
+def _backend(uri: str) -> str:
+    """Return the scheme of an address without a driver, e.g. `postgresql` of `postgresql+psycopg://...`."""
+    return uri.strip().partition(":")[0].lower().partition("+")[0]
 
 
 def _recorded() -> set[str]:

@@ -8,24 +8,19 @@ again.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hydratune.config.servers import RESULTS
+from hydratune.utils import places
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.files import is_inside
-from hydratune.utils.user_records import read_record, write_record
+from hydratune.utils.user_records import write_record
 
 FLAG = "--trust-project"  # trusts the list for one command, e.g. in CI
-RECORD = "trusted.json"  # path of a list -> digest of the list
 _PROJECT = "pyproject.toml"
-trusted_for_this_command: list[bool] = []
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,14 +28,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(prog="hydratune trust", description=__doc__)
     parser.parse_args(arguments)
     path, names, _ = declared_allowlist()
-    links = {folder: target for folder in RESULTS if (target := _target_outside(folder))}
+    links = {folder: target for folder in places.RESULTS if (target := _target_outside(folder))}
     if not names and not links:
         text = f"nothing to trust: {path} lists no code, and outputs and multirun are not links out of this directory"
         hint = f'to allow a package, add allow = ["my_package"] under [tool.hydratune] in {_PROJECT}'
         raise ConfigError(Problem(_PROJECT, text, hint))
-    trusted = {str(path): _digest(names)} if names else {}
-    trusted |= {str(Path.cwd() / folder): _digest([str(target)]) for folder, target in links.items()}
-    write_record(RECORD, {**_recorded(), **trusted})
+    trusted = {str(path): places.digest(names)} if names else {}
+    trusted |= {str(Path.cwd() / folder): places.digest([str(target)]) for folder, target in links.items()}
+    write_record(places.RECORD, {**places.recorded(), **trusted})
     print(f"trusted from now on, as listed in {path}:" if names else "trusted from now on:")
     for name in names:
         print(f"  {name}")
@@ -51,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def trust_for_this_command() -> None:
     """Trust the list in this process and in its child processes."""
-    trusted_for_this_command[:] = [True]
+    places.trusted_for_this_command[:] = [True]
 
 
 def trusted_names() -> list[str]:
@@ -62,51 +57,7 @@ def trusted_names() -> list[str]:
 def untrusted_names() -> list[str]:
     """Return the names that the project's list would allow if the user trusted it; empty if the user does."""
     path, names, _ = declared_allowlist()
-    return [] if _is_trusted(path, names) else names
-
-
-def untrusted_link(folder: str) -> str | None:
-    """Return the target of a directory for results if it is a link out of this project that the user has not trusted.
-
-    Such a link can come with a cloned repository, and results would be written into a directory of the user.
-    """
-    target = _target_outside(folder)
-    return None if _is_trusted(Path.cwd() / folder, [str(target)]) else target
-
-
-def _is_trusted(path: Path, names: list[str]) -> bool:
-    """Return whether the user trusts the names that a file lists, or the target of a link."""
-    return bool(trusted_for_this_command) or _recorded().get(str(path)) == _digest(names)
-
-
-def check_place(key: str, path: Path) -> None:
-    """Raise ConfigError if a path leads to another directory by a link that the user has not trusted.
-
-    A command would read or write files of the user there, e.g. in a run of another project. A link may lead to a place
-    below its own directory. Links above the working directory, and above a directory for results, are the user's own.
-
-    Args:
-        key: Key that the error names.
-        path: Path of a file or a directory that need not exist.
-    """
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 (keeps links)
-    if absolute.is_relative_to("/proc"):  # with links to the working directory and to open files
-        raise ConfigError(Problem(key, f"{KEY} must not be below /proc: {str(path)!r}"))
-    for place in reversed([absolute, *absolute.parents]):
-        if not place.is_symlink() or not _may_be_of_others(place, absolute) or is_inside(place, place.parent):
-            continue
-        target = str(place.resolve())
-        if not _is_trusted(place, [target]):
-            hint = "run `hydratune trust`" if place.name in RESULTS else f"use {target!r} itself"
-            text = f"{os.path.relpath(place)} is a link to {target!r}, which is outside its directory"
-            raise ConfigError(Problem(key, text, f"if the link is yours, {hint}"))
-
-
-def _may_be_of_others(place: Path, path: Path) -> bool:
-    """Return whether a part of a path may have come with a clone: below the working directory, or with results."""
-    folders = [folder for folder in path.parents if folder.name in RESULTS]
-    highest = folders[-1] if folders else path
-    return place.is_relative_to(Path.cwd()) or place.is_relative_to(highest)
+    return [] if places.is_trusted(path, names) else names
 
 
 def _target_outside(folder: str) -> str | None:
@@ -180,11 +131,3 @@ def declared_allowlist() -> _Project:
         hint = 'write config-dir = "conf"'
         raise ConfigError(Problem(f"{_PROJECT} [tool.hydratune] config-dir", text, hint, _PROJECT))
     return _Project(path, names, folder)
-
-
-def _recorded() -> dict[str, str]:
-    return read_record(RECORD, {})
-
-
-def _digest(names: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()

@@ -24,6 +24,7 @@ from hydratune.utils import env_variables, hub
 from hydratune.utils.errors import KEY, Problem, child_key, setting
 from hydratune.utils.files import expand_home
 from hydratune.utils.image_formats import restrict_image_folders
+from hydratune.utils.places import RESULTS
 from hydratune.utils.secret_forms import SHORTEST, contains_secret
 
 _READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
@@ -43,6 +44,7 @@ _SENDING: dict[str, tuple[Any, ...]] = {
     "tracking.registered_model_alias": (None,),
 }
 _HUB_NAMES = ("hub_model_id", "hub_revision")  # arguments of the Trainer that the Hub receives
+_REPOSITORY = re.compile(r"dataset(\.sources\..+)?\.path", re.DOTALL)  # keys of datasets of the Hub
 _LOCAL_PREFIXES = re.compile("^(?:glob:|(?:file|local):(?://)?)*")
 _HUB_ACCOUNT = "trainer.args.hub_token"
 _HUB_TOKEN = re.compile(r"(HF|HUGGING_?FACE(_?HUB)?)_(\w+_)?TOKEN")  # names of variables
@@ -82,8 +84,10 @@ def store(
     if wrong := store_secret(uri, key, config_passwords) or servers.problem(uri, key):
         yield wrong
         return
-    if servers.stored_problem(uri, directory or Path(servers.RESULTS[0]), key):
-        text = f"{KEY} is set in a config file to {uri!r}, which is not below {' or '.join(servers.RESULTS)}"
+    if link_problem := next(servers.links_above(uri), None):
+        yield link_problem
+    elif servers.stored_problem(uri, directory or Path(RESULTS[0]), key):
+        text = f"{KEY} is set in a config file to {uri!r}, which is not below {' or '.join(RESULTS)}"
         yield Problem(key, text, f"to use it, type {setting(KEY, uri)}")
 
 
@@ -203,14 +207,19 @@ def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _RE
             yield Problem(key, text, f"if you trust the run, type {setting(KEY, value)}")
 
 
-def restrict_images(typed: Iterable[str]) -> None:
-    """Let the rows of another project's run name only images inside this project, unless the user typed the data.
+def restrict_images(cfg: DictConfig, typed: Iterable[str]) -> None:
+    """Let the rows of another project's run name only images inside this project, or of the datasets that it names.
+
+    Other datasets in the cache of the Hub may be private. If the user has typed the data, rows can name any image.
 
     Args:
+        cfg: The config of the run.
         typed: Keys of the overrides on the command line.
     """
     is_typed = any(key == "dataset" or allowlist.is_in(key, ("dataset.files", "dataset.path")) for key in typed)
-    restrict_image_folders(None if is_typed else [*_allowed_folders(), hub.home()])
+    texts = _texts({"dataset": OmegaConf.to_container(cfg.dataset, resolve=True)})
+    repositories = (hub.cached_directory("datasets", text) for key, text in texts if _REPOSITORY.fullmatch(key))
+    restrict_image_folders(None if is_typed else [*_allowed_folders(), *repositories])
 
 
 def _allowed_folders() -> list[Path]:

@@ -129,7 +129,7 @@ def evaluate(
     if not started_here(run.directory):
         if errors := [*user_settings.data_files(cfg, typed_keys, ["dataset"])]:
             raise ConfigError(*errors)
-        user_settings.restrict_images(typed_keys)
+        user_settings.restrict_images(cfg, typed_keys)
     is_other = any(not is_in(key, _SAME_DATA) for key in _keys(overrides) if is_in(key, ("dataset",)))
     file_split = _one_file(cfg) if is_other else None
     evaluation_name = _checked_name(name or _name(cfg, file_split))

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock
 
 from hydratune.config import servers
-from hydratune.config.trust import check_place
 from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.files import PRIVATE
+from hydratune.utils.places import check_place
 from hydratune.utils.provenance import redact
 from hydratune.utils.sqlite_files import journal_problem, schema_problem
 

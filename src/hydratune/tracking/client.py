@@ -16,10 +16,11 @@ from urllib.parse import quote, urlsplit
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.config import servers, trust
+from hydratune.config import servers
 from hydratune.tracking.relocation import ARTIFACTS, COLUMNS, relocate_artifacts, relocated
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, similar
 from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home, is_inside, links_outside
+from hydratune.utils.places import check_place
 from hydratune.utils.provenance import redact
 from hydratune.utils.sqlite_files import journal_problem, schema_problem
 
@@ -113,7 +114,7 @@ def connect(uri: str) -> MlflowClient:
         raise ConfigError(wrong)
     if path:
         for place in (path, path.parent / ARTIFACTS):
-            trust.check_place("tracking.uri", place)
+            check_place("tracking.uri", place)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, inside our table
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the uploader retries; MLflow would block it

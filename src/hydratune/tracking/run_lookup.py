@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydratune.config.servers import RESULTS
-from hydratune.config.trust import check_place
 from hydratune.tracking.client import has_run, sqlite_path, typed_uri
 from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY, JOURNAL, recorded_name
@@ -23,6 +21,7 @@ from hydratune.tracking.run_directories import find_runs, is_in_sweep, start_tim
 from hydratune.tracking.stores import Stores, name_query, search_runs
 from hydratune.utils.errors import ConfigError, Problem, nearest, one_line
 from hydratune.utils.files import CONFIG, PLAN, directory_not_found
+from hydratune.utils.places import RESULTS, check_place
 from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:

@@ -81,10 +81,9 @@ def is_reachable() -> bool:
 
 def is_cached(kind: str, repo_id: str) -> bool:
     """Return whether the local cache has an earlier download of a `models` or `datasets` repository."""
-    prepared = Path(os.environ.get("HF_DATASETS_CACHE", home() / "datasets"))
     directories = [cached_directory(kind, repo_id)]
     if kind == "datasets":
-        directories.append(prepared / repo_id.replace("/", "___"))
+        directories.append(_prepared() / repo_id.replace("/", "___"))
     return any(directory.is_dir() for directory in directories)
 
 
@@ -98,6 +97,17 @@ def cached_directory(kind: str, repo_id: str) -> Path:
     """Return the directory of a repository in the local cache."""
     default = os.environ.get("HUGGINGFACE_HUB_CACHE", f"{home()}/hub")
     return _expanded(os.environ.get("HF_HUB_CACHE", default)) / f"{kind}--{repo_id.replace('/', '--')}"
+
+
+def extracted_archives() -> Path:
+    """Return the directory into which `datasets` extracts the archives of all datasets."""
+    downloads = os.environ.get("HF_DATASETS_DOWNLOADED_DATASETS_PATH", _prepared() / "downloads")
+    return Path(downloads) / "extracted"
+
+
+def _prepared() -> Path:
+    """Return the directory of datasets that `datasets` has prepared."""
+    return Path(os.environ.get("HF_DATASETS_CACHE", home() / "datasets"))
 
 
 def _expanded(path: str) -> Path:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hydratune.utils import hub
+from hydratune.utils.files import is_inside
+
 FOLDERS = "HYDRATUNE_IMAGEFOLDERS"  # environment variable, which passes the folders on to child processes
+
+_REPOSITORY = "datasets--"  # begin of the names of directories in the cache of the Hub
 
 # Formats of Pillow that its own code or a codec decodes. Another one, EPS, is a program that Ghostscript runs.
 _FORMATS = frozenset(
@@ -25,13 +31,37 @@ def restrict_image_formats() -> None:
 
 
 def restrict_image_folders(folders: Sequence[Path] | None) -> None:
-    """Let rows name only images below these folders, in this process and its children; None allows all folders."""
+    """Let rows name only images below these folders, in this process and its children; None allows all folders.
+
+    Images that `datasets` has extracted from an archive below one of the folders are allowed, too.
+    """
     os.environ.pop(FOLDERS, None)
     if folders is not None:
-        os.environ[FOLDERS] = os.pathsep.join(str(folder.resolve()) for folder in folders)
+        os.environ[FOLDERS] = os.pathsep.join(os.path.abspath(folder) for folder in folders)  # noqa: PTH100 (as `datasets` does)
 
 
 def is_allowed_image(path: str) -> bool:
     """Return whether a row may name this file, also if the file is a link."""
-    folders = os.environ.get(FOLDERS)
-    return not folders or any(Path(path).resolve().is_relative_to(one) for one in folders.split(os.pathsep))
+    folders = [Path(folder) for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
+    target = Path(path).resolve()
+    return not folders or any(is_inside(target, folder) for folder in (*folders, *_extracted(target, folders)))
+
+
+def _extracted(image: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    """Yield the folder that an image was extracted into, if its archive is below one of these folders.
+
+    `datasets` extracts archives of all datasets into one directory, where the name of each folder is the hash of the
+    path of the archive.
+    """
+    root = hub.extracted_archives().resolve()
+    if image.is_relative_to(root) and image != root:
+        name = image.relative_to(root).parts[0]
+        if any(folder.name.startswith(_REPOSITORY) and _has_archive(folder, name) for folder in folders):
+            yield root / name
+
+
+@functools.lru_cache(maxsize=1000)  # one answer for all images of an archive
+def _has_archive(folder: Path, digest: str) -> bool:
+    """Return whether a file below a folder has a path with this hash."""
+    paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)  # noqa: PTH118
+    return any(hashlib.sha256(os.fsencode(path)).hexdigest() == digest for path in paths)
