@@ -138,7 +138,9 @@ def test_few_rows_that_differ_make_no_verdict(record, ask):
     (one,) = ask("base", "nine")["comparisons"]
     assert (one["better"], one["interval"]["p"]) == (None, pytest.approx(2 / 2**9))
     assert one["refusal"]
-    assert "p 0.00" not in one["sentence"]  # it would look like a verdict
+    assert one["sentence"].startswith("not tested")
+    assert "B minus A is 4.5 points, 95% interval" in one["sentence"]
+    assert "p 0.0039 without a verdict" in one["sentence"]  # the number alone would look like a verdict
     (one,) = ask("base", "ten")["comparisons"]
     assert (one["better"], one["refusal"]) == ("B", "")
 
@@ -152,6 +154,29 @@ def test_rows_of_a_group_are_tested_together(record, ask):
     assert "200 rows in 20 groups" in one["method"]
     assert one["better"] is None
     assert one["refusal"]
+
+
+@pytest.mark.parametrize("changes", [{"digest": "d2"}, {"rows": [], "test_accuracy": 0.75}])
+def test_a_pair_without_a_test_shows_its_difference(record, ask, changes):
+    """A reason for no test does not hide the numbers that both runs have."""
+    record("one", {"learning_rate": 1}, right=120)
+    record("two", {"learning_rate": 2}, **{"right": None if "rows" in changes else 150, **changes})
+    found = ask("one", "two")
+    assert found["comparisons"] == []
+    assert any("B minus A is 15.0 points" in remark for remark in found["remarks"])
+
+
+def test_an_unknown_metric_names_all_shared_ones(record):
+    """The error lists the metrics that every run has, not those of some runs or of training."""
+    shared = [f"metric{i}" for i in range(12)]
+    for name, own in (("one", "alone"), ("two", "other")):
+        values = {f"test_{metric}": 0.5 for metric in [*shared, own]}
+        record(name, {"learning_rate": 1}, right=120, train_speed=1.0, **values)
+    with pytest.raises(ConfigError) as error:
+        dispatch(["compare", "one", "two", "--metric", "nonsense"])
+    hint = error.value.problems[0].hint
+    assert all(metric in hint for metric in [*shared, "accuracy"])
+    assert not any(metric in hint for metric in ("alone", "other", "speed", "runtime"))
 
 
 def test_table_shows_params_literally(record, say):
@@ -421,7 +446,7 @@ def test_one_configuration(record, ask):
 REFUSED = {
     "another test set": ({"digest": "d2"}, "A and B were not tested on the same rows: the digests of their test sets are d1 and d2"),
     "fewer rows": ({"digest": "", "right": 10, "count": 100}, "A and B were not tested on the same rows: there are 200 and 100"),
-    "no predictions": ({"right": None, "test_accuracy": 0.5}, "inconclusive: B has no predictions.jsonl"),
+    "no predictions": ({"right": None, "test_accuracy": 0.5}, "not tested: B has no predictions.jsonl"),
     "still running": ({"status": "RUNNING"}, "B is RUNNING and was not tested"),
     "another objective": ({"config": PERPLEXITY}, "the runs have no objective in common (accuracy of A, perplexity of B): name one with --metric"),
     "foreign code": ({"config": ACCURACY | {"task": {"_target_": "os.getcwd"}}}, "B has no config.yaml with a task of allowed code"),
@@ -447,8 +472,8 @@ def test_runs_without_a_test_split_are_told_what_is_missing(record, say):
     code, out = say("one", "two")
     assert code == 0
     assert (
-        "inconclusive: A has no test split; score each run with `hydratune evaluate RUN dataset.files.test=FILE`, "
-        "or train with dataset.test_size=0.1" in out.replace("\n", " ")
+        "not tested: A has no test split; score each run with `hydratune evaluate RUN dataset.files.test=FILE`, "
+        "or train with dataset.test_size=0.1; B minus A is 10.0 points (validation accuracy)" in out.replace("\n", " ")
     )
 
 

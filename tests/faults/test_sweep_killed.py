@@ -140,7 +140,7 @@ def test_ctrl_c(toy, store, count):
     left = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
     said = "".join(process.communicate())
-    assert process.returncode == 130
+    assert process.returncode == SAVED
     assert "finished trials are saved; resume with: " in said
     assert "Traceback" not in said
     psutil.wait_procs(left, timeout=processes.LONG)

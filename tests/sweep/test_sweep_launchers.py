@@ -17,7 +17,9 @@ import psutil
 import pytest
 
 from engines.pages import scripts, typed
+from hydratune.cli.interrupts import is_saved
 from hydratune.tracking.client import connect
+from hydratune.utils.errors import INTERRUPTED, SAVED
 from real_sweeps import GRID, SIX, completed, ended, signed, signs, start, studies
 
 pytestmark = pytest.mark.slow
@@ -147,5 +149,5 @@ def test_ctrl_c_ends_an_isolated_trial(toy, own_directory):
     process.send_signal(signal.SIGINT)
     said = "".join(process.communicate())
     assert not [number for number in signed(people) if psutil.pid_exists(number)]
-    assert process.returncode == 130
+    assert process.returncode == (SAVED if is_saved(own_directory / "multirun") else INTERRUPTED)
     assert "resume with: " in said

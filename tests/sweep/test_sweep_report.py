@@ -3,6 +3,7 @@
 import csv
 import importlib
 import re
+import shlex
 import statistics
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from fake_sweep import DECAY, RATE, SPACE, TWO, add_grid, fake, fake_study
 from hydratune.cli.main import dispatch
 from hydratune.sweep.report import page, plots, results
 from hydratune.sweep.report.importances import importances
+from hydratune.sweep.report.note import finish_command
 from hydratune.sweep.report.page_plots import make_page_plots
 from hydratune.utils.errors import ConfigError
 
@@ -247,6 +249,19 @@ def test_two_objectives(sweep):
     ours = ("optimization_history", "parallel_coordinates", "parameter_importances")
     each = [f"{name}_{objective}.png" for name in ours for objective in ("accuracy", "loss")]
     assert set(files) == {"pareto_front.png", *each, "report.html", "trials.csv"}
+
+
+@pytest.mark.parametrize("more", [[], [TWO]])
+def test_the_command_for_the_best_trial_works(sweep, own_directory, capsys, more):
+    """`sweep finish` accepts the arguments of the note, also with several objectives; a dry run leaves no files."""
+    trials = (fake(0.01, 0, 0.5 + i / 20, *([0.6 - i / 40] if more else [])) for i in range(3))
+    study = sweep(*trials, more=more)
+    command = finish_command(study.plan, results.rows(study.plan, study.trials()))
+    before = {path for path in own_directory.rglob("*") if path.suffix in (".yaml", ".json")}
+    assert dispatch([*shlex.split(command)[1:], "-n"]) == 0
+    assert "trial 2 " in capsys.readouterr().out
+    assert {path for path in own_directory.rglob("*") if path.suffix in (".yaml", ".json")} == before
+    assert finish_command(study.plan, []) == ""
 
 
 @pytest.mark.slow

@@ -28,10 +28,11 @@ class FakeClient:
         self.tags[key] = value
 
 
-def fake_run(name, value, status="FINISHED", direction="max"):
-    """A run of MLflow with an objective."""
-    tags = {"hydratune.objective": "eval_f1", "hydratune.direction": direction}
-    data = SimpleNamespace(metrics={"best/f1": value}, tags=tags, params={})
+def fake_run(name, value, status="FINISHED", direction="max", digest="d1", test="f1", **tags):
+    """A run of MLflow with an objective, and by default with a test split."""
+    tags |= {"hydratune.objective": "eval_f1", "hydratune.direction": direction}
+    metrics = {"best/f1": value, **({f"test/{test}": value} if test else {})}
+    data = SimpleNamespace(metrics=metrics, tags=tags, params={"digest.test": digest})
     return SimpleNamespace(data=data, info=SimpleNamespace(run_id=name, run_name=name, status=status))
 
 
@@ -66,6 +67,33 @@ def test_experiment_note_says_that_the_best_runs_are_tied():
     first = client.tags[notes.NOTE].splitlines()[0]
     assert "(old, tied with 1 other)" in first
     assert "hydratune compare old new" in client.tags[notes.NOTE].replace("`", "")
+
+
+NO_PREDICTIONS = {
+    "trials": {"mlflow.parentRunId": "parent", "test": ""},
+    "no test split": {"test": ""},
+    "language models": {"test": "perplexity"},
+}
+
+
+@pytest.mark.parametrize("case", NO_PREDICTIONS)
+def test_experiment_note_recommends_compare_only_where_it_can_test(case):
+    """Runs without predictions of test rows are not in the command, however good they are."""
+    better = [fake_run(name, value, **NO_PREDICTIONS[case]) for name, value in (("x", 0.9), ("y", 0.8))]
+    for others, expected in (([], ""), ([("a", 0.2), ("b", 0.3), ("c", 0.1)], "hydratune compare b a")):
+        client = FakeClient(*better, *(fake_run(*other) for other in others))
+        write_experiment_note(client, "1")
+        text = client.tags[notes.NOTE].replace("`", "")
+        assert "(x)" in text.splitlines()[0]
+        assert expected in text if expected else "compare" not in text
+
+
+def test_experiment_note_compares_runs_on_the_same_test_rows():
+    """The second of the compared runs is the best one that was tested on the rows of the first."""
+    runs = (fake_run("a", 0.9), fake_run("b", 0.8, digest="d2"), fake_run("c", 0.7))
+    client = FakeClient(*runs)
+    write_experiment_note(client, "1")
+    assert "hydratune compare a c" in client.tags[notes.NOTE].replace("`", "")
 
 
 def test_experiment_note_of_the_user_stays():

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--experiment", metavar="NAME", help="MLflow experiment of the runs to compare")
     parser.add_argument("--last", type=int, metavar="N", help="maximum number of runs, newest first [default: all]")
     parser.add_argument("--all", action="store_true", help="include sweeps and unfinished runs")
-    parser.add_argument("--metric", metavar="NAME", help="metric to compare, e.g. f1 [default: the objective]")
+    parser.add_argument("--metric", metavar="NAME", help="metric to compare, e.g. accuracy [default: the objective]")
     parser.add_argument("--uri", help="MLflow store [default: the store of this directory]")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="output as JSON")

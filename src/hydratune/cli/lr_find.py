@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from hydratune.sweep.study import METRICS, Study
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, invalid_value
 from hydratune.utils.messages import print_error
+from hydratune.utils.provenance import cli_path
 from hydratune.utils.short_forms import metric_name
 
 _RATE = "trainer.args.learning_rate"
@@ -110,4 +112,4 @@ def _print(proposal: Proposal, metric: str, count: int, plan: Plan) -> None:
         if reaches:
             print(f"the {end} rate is among them; to search further, use {option}")
     print(f"proposed search space: {shlex.quote(override)}")
-    print(f"trials: hydratune sweep report {plan.name}")
+    print(f"trials: {shlex.join([cli_path(), 'sweep', 'report', os.path.relpath(plan.directory)])}")

@@ -79,8 +79,8 @@ _ALIASES = {
 }
 _FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory
 _GRACE = 10.0  # seconds in which a command ends after a signal, if it is not training and has no child processes
-_RESUMABLE = ("train", "resume", "sweep", "lr-find")
-_LARGE = (*_RESUMABLE, "check", "evaluate", "predict")  # verbs that import torch
+_RESUMABLE = ("train", "resume", "lr-find")  # and `sweep finish`
+_LARGE = (*_RESUMABLE, "sweep", "check", "evaluate", "predict")  # verbs that import torch
 _ADDRESS_SPACE = 2_500_000  # KB that torch and the other libraries map; with less, torch aborts the process
 _UNMAPPED = ("failed to map segment", "cannot allocate memory")  # messages of the dynamic linker
 
@@ -125,7 +125,8 @@ def _dispatch_or_end(arguments: Sequence[str]) -> int:
 
 def _is_resumable(arguments: Sequence[str]) -> bool:
     """Return whether the same command resumes its work after it was asked to end."""
-    return not arguments or arguments[0] not in VERBS or arguments[0] in _RESUMABLE
+    is_other = arguments[:1] and arguments[0] in VERBS and arguments[0] not in _RESUMABLE
+    return not is_other or [*arguments[:2]] == ["sweep", "finish"]
 
 
 def dispatch(arguments: Sequence[str]) -> int:

@@ -33,7 +33,7 @@ _PLACE = Path("multirun")
 _USAGE = """usage: hydratune sweep plan KEY=VALUE ...
        hydratune sweep status NAME [--watch]
        hydratune sweep report NAME
-       hydratune sweep finish NAME [--seeds 4,5,6] [--trial N] [KEY=VALUE ...]
+       hydratune sweep finish NAME [--seeds 4,5,6] [--trial N] [-n] [KEY=VALUE ...]
 
 plan    list the trials of hydratune -m KEY=VALUE ..., and validate them
 status  print the state of a sweep, even while it is running
@@ -117,6 +117,7 @@ def _finish(arguments: Sequence[str]) -> int:
         help="config directory for the experiment [default: the sweep's, the project's, or my_conf]",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing experiment")
+    parser.add_argument(*DRY_RUN, action="store_true", help="check the command, and print the runs that it would train")
     args = parser.parse_args(arguments)
     seeds = None if args.seeds is None else _seeds(args.seeds)
     config_dir = args.config_dir.absolute() if args.config_dir else None
@@ -125,7 +126,7 @@ def _finish(arguments: Sequence[str]) -> int:
     if "seed" in typed_keys:  # a run's directory and the table are named after the seeds of --seeds
         value = next(text for text in args.overrides if text.lstrip("+").startswith("seed=")).partition("=")[2]
         raise ConfigError(Problem("seed", f"{KEY}={value} is not allowed here", f"use --seeds {value}"))
-    return finish(plan, cfg, config_dir, seeds, args.trial, args.overrides, args.force)
+    return finish(plan, cfg, config_dir, seeds, args.trial, args.overrides, args.force, dry_run=args.dry_run)
 
 
 _VERBS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
+from hydratune.cli.interrupts import resumable
 from hydratune.cli.train import checked, train
 from hydratune.config import composition, trust
 from hydratune.config.instantiate import build
@@ -79,6 +80,8 @@ def finish(
     number: int | None,
     overrides: Sequence[str],
     force: bool,
+    *,
+    dry_run: bool = False,
 ) -> int:
     """Export, retrain, and test the selected trial, as far as that is not done yet; return the exit code.
 
@@ -90,6 +93,7 @@ def finish(
         number: Number of the trial; None for the best one.
         overrides: Overrides of the retrainings alone.
         force: Whether to replace an existing experiment of this name.
+        dry_run: Whether to only check and print what would be done.
     """
     study = Study(plan, build(cfg.sweep))
     rows = results.rows(plan, study.trials())
@@ -104,13 +108,20 @@ def finish(
         runs = [_retraining(plan, row, exported, seed, overrides) for seed in seeds or _fresh_seeds(plan, used_seeds)]
         for run in runs:
             run.check()
-        with temporary_experiment(exported, plan):
+        with temporary_experiment(exported, plan, keep=not dry_run):
             _check_overrides(plan, exported, runs[0])
-        print(f"trial {row.number}  {row.name}  exported to {os.path.relpath(exported.path)}")
+        export = "would be exported" if dry_run else "exported"
+        print(f"trial {row.number}  {row.name}  {export} to {os.path.relpath(exported.path)}")
         print(_selection(plan, row, rows))
         if selecting_seeds := sorted(used_seeds.intersection(run.seed for run in runs)):
             names = ", ".join(map(str, selecting_seeds))
             print(f"seed {names} also selected this trial, so its scores are biased; omit --seeds to use new seeds")
+        if dry_run:
+            for run in runs:
+                state = "finished, nothing to do" if run.is_finished else "would be trained and tested"
+                print(f"seed {run.seed}   {os.path.relpath(run.directory)}: {state}")
+            print("no errors found")
+            return 0
         print(f"run it   {shlex.join([cli_path(), *exported.flags, f'experiment={exported.name}'])}")
         exit_code = _train_all(plan, runs, exported)
         _tell(plan, runs)
@@ -223,7 +234,8 @@ def _origin(plan: Plan) -> str | None:
 def _train_all(plan: Plan, runs: Sequence[Retraining], exported: Experiment) -> int:
     """Train one run after the other, each of which may fail without ending the others; return the exit code."""
     try:
-        codes = [_train(run, exported, _origin(plan)) for run in runs]
+        with resumable(plan.directory / BEST):
+            codes = [_train(run, exported, _origin(plan)) for run in runs]
     except (KeyboardInterrupt, SystemExit):
         print("\nfinished runs are saved; resume with the same command", file=sys.stderr)
         raise

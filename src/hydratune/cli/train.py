@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.hydra_main import RunFailedError, run_composed, run_sweep
+from hydratune.cli.interrupts import is_saved, resumable
 from hydratune.cli.run_summary import oom_hint, show
 from hydratune.cli.train_options import make_request, parse_overrides, request_flags, with_project_configs
 from hydratune.config import composition, hydra_guard, user_settings
@@ -41,7 +42,6 @@ from hydratune.training.run import run
 from hydratune.utils import signals, slurm, watchdog
 from hydratune.utils.errors import FAILED, KEY, ConfigError, MachineLostError, NotFiniteError, Problem
 from hydratune.utils.files import (
-    CHECKPOINTS,
     METRICS,
     PRIVATE_FOLDER,
     check_links,
@@ -100,21 +100,22 @@ def train(
         print(f"{os.path.relpath(run_dir)}: finished, nothing to do")
         build(cfg.tracking).deliver(run_dir)  # the final upload may have been interrupted
         return 0
-    checkpoint = preflight([cfg]).checkpoint
-    if n_machines > 1:
-        continued = _shared(run_dir, number, request)
-    new_parents = _missing_parents(run_dir)
-    try:
-        directory = continued or claim_directory(run_dir)
-    except OSError as error:
-        raise _unwritable("hydra.run.dir", run_dir, error) from error
-    with _alone(directory), nullcontext() if continued else _undone(directory, new_parents):
-        settings = {"hydra.run.dir": str(directory)}
-        if origin:  # stays someone else's run, whose files were not the user's choice
-            settings["hydra.runtime.cwd"] = origin
-        if job_id := slurm.job_id():
-            settings["hydra.job.id"] = job_id  # .hydra/hydra.yaml records it
-        return run_composed(cfg, loader, settings, partial(run_job, checkpoint=checkpoint))
+    with resumable(continued):
+        checkpoint = preflight([cfg]).checkpoint
+        if n_machines > 1:
+            continued = _shared(run_dir, number, request)
+        new_parents = _missing_parents(run_dir)
+        try:
+            directory = continued or claim_directory(run_dir)
+        except OSError as error:
+            raise _unwritable("hydra.run.dir", run_dir, error) from error
+        with _alone(directory), resumable(directory), nullcontext() if continued else _undone(directory, new_parents):
+            settings = {"hydra.run.dir": str(directory)}
+            if origin:  # stays someone else's run, whose files were not the user's choice
+                settings["hydra.runtime.cwd"] = origin
+            if job_id := slurm.job_id():
+                settings["hydra.job.id"] = job_id  # .hydra/hydra.yaml records it
+            return run_composed(cfg, loader, settings, partial(run_job, checkpoint=checkpoint))
 
 
 def _previous(cfg: DictConfig, target: Path, request: Request, machines: int) -> Path | None:
@@ -191,7 +192,7 @@ def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except ConfigError:
-        if not any(next(directory.rglob(trained), None) for trained in (f"{CHECKPOINTS}/*", METRICS)):
+        if not is_saved(directory):
             shutil.rmtree(directory)
             for folder in parents:
                 folder.rmdir()
@@ -224,7 +225,8 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
         raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
     code = 0
     try:
-        with watchdog.paused(), _undone(plan.directory, new_parents) if is_new else nullcontext():  # workers save
+        undone = _undone(plan.directory, new_parents) if is_new else nullcontext()
+        with resumable(plan.directory), watchdog.paused(), undone:  # workers save
             run_sweep(cfg, loader, {"hydra.sweep.dir": str(plan.directory)}, sweep)
     except NoProgressError as error:
         print_error(str(error))

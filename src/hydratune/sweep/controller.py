@@ -29,6 +29,7 @@ from hydratune.sweep.config import Sweep
 from hydratune.sweep.monitor import Monitor
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results, tables
+from hydratune.sweep.report.note import finish_command
 from hydratune.sweep.report.page import PAGE, REPORT
 from hydratune.sweep.stored_plan import read_plan
 from hydratune.sweep.study import FAILURES, INTERRUPTIONS, Study
@@ -325,10 +326,9 @@ def print_summary(study: Study, cfg: DictConfig) -> int:
         console.print(f"report   {os.path.relpath(page)}")
     if cfg.tracking._target_.endswith(".Mlflow"):
         console.print(f"MLflow   {shlex.join([script, 'ui', directory])}")
-    if len(plan.objectives) == 1 and results.pareto_front(plan, rows):
-        console.print(
-            f"next     {shlex.join([script, 'sweep', 'finish', directory])}   (retrain and test the best trial)"
-        )
+    if command := finish_command(plan, rows):
+        kind = "the best trial" if len(plan.objectives) == 1 else "a trial of the Pareto front"
+        console.print(f"next     {command}   (retrain and test {kind})")
     if failed_rows:
         max_retries = study.options.max_retries + 1
         console.print(f"to retry the failed trials, run the same command with sweep.max_retries={max_retries}")

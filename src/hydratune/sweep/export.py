@@ -72,23 +72,30 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
 
 
 @contextmanager
-def temporary_experiment(made: Experiment, plan: Plan) -> Iterator[None]:
-    """Write the file, and check that it composes to the trial's config; undo the changes after an error."""
+def temporary_experiment(made: Experiment, plan: Plan, *, keep: bool = True) -> Iterator[None]:
+    """Write the file, and check that it composes to the trial's config; undo the changes after an error.
+
+    Args:
+        made: Experiment to write.
+        plan: Plan of the sweep.
+        keep: Whether the file stays if there is no error.
+    """
     previous_content = made.path.read_bytes() if made.path.exists() else None
     new_folders = [folder for folder in made.path.parents if not folder.exists()]
     made.path.parent.mkdir(parents=True, exist_ok=True)
     write_text(made.path, made.text)
+    is_undone = True
     try:
         _check(made, plan)
         yield
-    except BaseException:
-        if previous_content is None:
+        is_undone = not keep
+    finally:
+        if is_undone and previous_content is None:
             made.path.unlink()
             for folder in new_folders:
                 folder.rmdir()
-        else:
+        elif is_undone and previous_content is not None:
             made.path.write_bytes(previous_content)
-        raise
 
 
 def _check(exported: Experiment, plan: Plan) -> None:

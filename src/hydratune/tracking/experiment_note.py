@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydratune.tracking.notes import NOTE, note
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OWN_NOTE = "hydratune.note"  # tag: the note that we wrote last; a different note is the user's, which stays
 _MOST_RUNS, _TOP = 1000, 3
+_TEST_DIGEST = "digest.test"  # begins the params with the digests of the test sets
+_LANGUAGE = "test/perplexity"  # metric of language models
 _ID = 12  # characters that identify a run for `hydratune compare`
 
 
@@ -25,14 +27,15 @@ def write_experiment_note(client: MlflowClient, experiment_id: str) -> None:
     if tags.get(NOTE, "") != tags.get(OWN_NOTE, ""):
         return
     runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)
-    parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
-    text = _note([run for run in runs if run.info.run_id not in parents], len(parents))
+    parent_ids = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
+    parents = {run.info.run_id: str(run.info.run_name) for run in runs if run.info.run_id in parent_ids}
+    text = _note([run for run in runs if run.info.run_id not in parents], parents)
     if text and text != tags.get(NOTE):
         client.set_experiment_tag(experiment_id, NOTE, text)
         client.set_experiment_tag(experiment_id, OWN_NOTE, text)
 
 
-def _note(runs: Sequence[Any], sweeps: int) -> str:
+def _note(runs: Sequence[Any], parents: Mapping[str, str]) -> str:
     """Return the note; empty if no run records its objective."""
     state = view([run.data for run in runs])
     if state is None:
@@ -48,10 +51,40 @@ def _note(runs: Sequence[Any], sweeps: int) -> str:
     top = {f"{i}. {score}": run_name for i, (score, run_name) in enumerate(scores, 1)}
     ties = ties_text((run.data.metrics[metric] for run in ranked), ranked[0].data.metrics[metric]) if ranked else ""
     best = [f"Best {score} ({run_name}{ties})" for score, run_name in scores[:1]]
-    lines = [*best, f"{_count(len(runs), 'run')} ({states}), {_count(sweeps, 'sweep')}"]
-    ids = [run.info.run_id[:_ID] for run in ranked[:2]]
-    command = {"test the difference of the best two": shlex.join(["hydratune", "compare", *ids])}
-    return note(lines, top | (command if len(ids) > 1 else {}))
+    lines = [*best, f"{_count(len(runs), 'run')} ({states}), {_count(len(parents), 'sweep')}"]
+    return note(lines, top | _next_step(ranked, parents))
+
+
+def _next_step(ranked: Sequence[Any], parents: Mapping[str, str]) -> dict[str, str]:
+    """Return what to do with the best runs, and how; empty if no command would work.
+
+    Args:
+        ranked: Finished runs, best first.
+        parents: ID -> name of the sweeps.
+    """
+    comparable = [run for run in ranked if _is_comparable(run)]
+    others = [run for run in comparable[1:] if _test_rows(run) == _test_rows(comparable[0])]
+    steps = {}
+    if ranked and (sweep := parents.get(ranked[0].data.tags.get(PARENT, ""))):
+        steps["retrain and test the best trial"] = f"see the note of the sweep {sweep}"
+    if others:
+        kind = "best two" if ranked[:2] == [comparable[0], others[0]] else "best two runs on the same test rows"
+        ids = [run.info.run_id[:_ID] for run in (comparable[0], others[0])]
+        steps[f"test the difference of the {kind}"] = shlex.join(["hydratune", "compare", *ids])
+    return steps
+
+
+def _is_comparable(run: Any) -> bool:
+    """Return whether a run saves predictions of test rows; trials and language models do not."""
+    metrics = run.data.metrics
+    return (
+        PARENT not in run.data.tags and any(name.startswith("test/") for name in metrics) and _LANGUAGE not in metrics
+    )
+
+
+def _test_rows(run: Any) -> dict[str, str]:
+    """Return the digests of the test rows; empty if they were not recorded."""
+    return {name: value for name, value in run.data.params.items() if name.startswith(_TEST_DIGEST)}
 
 
 def _count(number: int, noun: str) -> str:

@@ -115,6 +115,11 @@ def stop_requested() -> bool:
     return bool(_asked)
 
 
+def is_repeated() -> bool:
+    """Return whether Ctrl-C was pressed more than once."""
+    return sum(isinstance(request, KeyboardInterrupt) for request in _asked) > 1
+
+
 def ended_by_request(exit_code: int) -> bool:
     """Return whether a process with this exit code was asked to end, perhaps before it could handle signals."""
     return exit_code in (SAVED, TERMINATED, *(-signum for signum in NUMBERS))

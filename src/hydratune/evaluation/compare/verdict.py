@@ -13,11 +13,12 @@ from hydratune.evaluation.compare.paired import (
     rescored,
     untested,
 )
-from hydratune.evaluation.compare.runs import FINISHED, NotComparableError, Run, measured
+from hydratune.evaluation.compare.runs import FINISHED, PLACES, NotComparableError, Run, measured
 from hydratune.evaluation.compare.seeds import compare_groups
 from hydratune.evaluation.compare.sets import metric_of_rows
-from hydratune.evaluation.compare.wording import Comparison, Group, Unit
+from hydratune.evaluation.compare.wording import NOT_TESTED, Comparison, Group, Unit
 from hydratune.tasks.metrics.metric import LOSS, Metric
+from hydratune.training.results import BOOKKEEPING
 from hydratune.utils.errors import ConfigError, Problem, similar
 from hydratune.utils.short_forms import settings_text
 from hydratune.utils.stats import PROPORTIONS, Scale, mean_interval
@@ -25,7 +26,7 @@ from hydratune.utils.stats import PROPORTIONS, Scale, mean_interval
 SEED = "seed"  # the only param in which the runs of a group differ
 _NAME_LENGTH = 60
 _OF_PRECISION = ("loss", "perplexity", "bits_per_byte")  # metrics that change with the precision alone
-_ROWS_OF = {"test": "test", "best": "validation", "eval": "validation"}  # where a metric was measured -> the split
+SPLIT_OF = {"test": "test", "best": "validation", "eval": "validation"}  # where a metric was measured -> the split
 
 
 @dataclass
@@ -104,16 +105,20 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def _check_metric(runs: Sequence[Run], metric: str) -> None:
-    available = {name for run in runs for name in _known(run, metric)}
-    if metric not in available:
-        raise ConfigError(
-            Problem("--metric", f"unknown metric {metric!r}", similar("metric", metric, sorted(available)))
-        )
+    names_by_run = [dict.fromkeys(_known(run, metric)) for run in runs]
+    if any(metric in names for names in names_by_run):
+        return
+    shared = [name for name in names_by_run[0] if all(name in names for names in names_by_run)]
+    listed = f"metrics that all of these runs have: {', '.join(shared)}" if shared else ""
+    close = similar("metric", metric, shared, " ").strip()
+    hint = "\n".join(filter(None, (close, listed)))
+    raise ConfigError(Problem("--metric", f"unknown metric {metric!r}", hint))
 
 
 def _known(run: Run, metric: str) -> Iterator[str]:
     """Yield the metrics that a run recorded, and those that its predictions can be scored with."""
-    yield from (key.partition("/")[2] for key in run.metrics if not key.startswith("train/"))
+    measured_here = (key.partition("/") for key in run.metrics)
+    yield from (name for place, _, name in measured_here if place in PLACES and not name.endswith(BOOKKEEPING))
     try:
         row_metrics = run.task(metric).row_metrics(run.label_names)
         yield from row_metrics
@@ -147,7 +152,17 @@ def _judge_pair(first: Run, second: Run, verdict: Verdict) -> None:
     try:
         verdict.comparisons.append(compare_pair(first, second, _unit(verdict)))
     except NotComparableError as error:
-        verdict.remarks.append(f"inconclusive: {error}")
+        verdict.remarks.append(_not_tested(first, second, verdict, str(error)))
+
+
+def _not_tested(first: Run, second: Run, verdict: Verdict, reason: str) -> str:
+    """Return why two runs are not tested, and their difference if both have the metric in the same place."""
+    sentence = f"{NOT_TESTED}: {reason}"
+    if not (place := measured([first, second], verdict.metric)):
+        return sentence
+    name = f"{place}/{verdict.metric}"
+    difference = _unit(verdict).difference(first.label, second.label, second.metrics[name] - first.metrics[name])
+    return f"{sentence}; {difference} ({SPLIT_OF[place]} {verdict.metric})"
 
 
 def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
@@ -155,7 +170,7 @@ def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
     values = {run.label: value for run in runs if (value := _on_test(run, verdict.metric)) is not None}
     if len(values) < 2:
         reason = untested(next(run for run in runs if run.label not in values))
-        verdict.remarks.append(f"inconclusive: fewer than two runs have {verdict.metric} on a test set; {reason}")
+        verdict.remarks.append(f"{NOT_TESTED}: fewer than two runs have {verdict.metric} on a test set; {reason}")
         return
     select = max if verdict.definition.higher_is_better else min
     best_label = select(values, key=lambda label: values[label])
@@ -167,7 +182,7 @@ def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
                 check_pair(run, best, verdict.metric)
                 comparable.append(run)
             except NotComparableError as error:
-                verdict.remarks.append(str(error))
+                verdict.remarks.append(_not_tested(run, best, verdict, str(error)))
     comparable.sort(key=runs.index)
     if len(comparable) == 2:
         (other,) = (run for run in comparable if run is not best)
@@ -228,7 +243,7 @@ def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: 
     unit = _unit(verdict)
     for group in groups:
         values = {run.seed: run.metrics[f"{place}/{verdict.metric}"] for run in group}
-        rows = group[0].row_counts.get(_ROWS_OF[place]) if verdict.metric in PROPORTIONS else None
+        rows = group[0].row_counts.get(SPLIT_OF[place]) if verdict.metric in PROPORTIONS else None
         interval = mean_interval([*values.values()], replace(unit.scale, rows=rows))
         verdict.groups.append(Group(_called(group, param_names), values, verdict.metric, place, interval))
     return True

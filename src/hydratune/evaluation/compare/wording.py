@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hydratune.utils.stats import ANY, LEVEL, MIN_SEEDS, TOO_FEW_SEEDS, Interval, Scale
 
 ALPHA = 1 - LEVEL
+NOT_TESTED = "not tested"  # begins a sentence about runs without a verdict, before the reason
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Unit:
     def name(self) -> str:
         """Word after the number."""
         return "points" if self.is_share else self.metric
+
+    def difference(self, first: str, second: str, value: float) -> str:
+        """Return the difference of two sides, second minus first, as a clause."""
+        return f"{second} minus {first} is {self.amounts(value)[0]} {self.name}"
 
     def clip(self, interval: Interval) -> Interval:
         """Return the interval of a difference, limited to the largest possible difference."""
@@ -84,7 +89,10 @@ class Comparison:
         return self.second if (interval.value > 0) == self.unit.higher_is_better else self.first
 
     def sentence(self) -> str:
-        """Return the finding, its numbers, and its scope as a sentence; `inconclusive` if neither side is better."""
+        """Return the finding, its numbers, and its scope as a sentence.
+
+        It begins with `inconclusive` if neither side is better, and with `not tested` if the numbers allow no verdict.
+        """
         value, low, high = self.interval.value, self.interval.low, self.interval.high
         details = f"({self.place} {self.unit.metric}, {self.method}{self._chance()}; {self.scope})"
         if self.better is not None and low is not None and high is not None:
@@ -92,18 +100,22 @@ class Comparison:
             amounts = self.unit.amounts(abs(value), *sorted((abs(low), abs(high))))
             advantage = f"by {amounts[0]} {self.unit.name}, 95% interval {amounts[1]} to {amounts[2]}"
             return f"{self.better} is better than {worse} {advantage} {details}"
-        finding = f"inconclusive: {self.refusal or f'either {self.first} or {self.second} may be better'}"
-        if low is None or high is None or self.refusal:
-            (amount,) = self.unit.amounts(value)
-            return f"{finding}; {self.second} minus {self.first} is {amount} {self.unit.name} {details}"
+        if self.refusal:
+            finding = f"{NOT_TESTED}: {self.refusal}"
+        else:
+            finding = f"inconclusive: either {self.first} or {self.second} may be better"
+        difference = self.unit.difference(self.first, self.second, value)
+        if low is None or high is None or low == high:  # resamples of equal scores have no variance
+            return f"{finding}; {difference} {details}"
         amounts = self.unit.amounts(value, low, high)
         difference = f"{self.second} minus {self.first} is {amounts[0]} {self.unit.name}"
         return f"{finding}; {difference}, 95% interval {amounts[1]} to {amounts[2]} {details}"
 
     def _chance(self) -> str:
-        if self.interval.p is None or self.refusal:  # a p-value would look like the verdict that is refused
+        if self.interval.p is None:
             return ""
         text = f"p {self.interval.p:.2g}" if self.interval.p >= 0.0001 else "p below 0.0001"
+        text += " without a verdict" if self.refusal else ""  # else it would look like the verdict that is refused
         return f", {text}" + (f", interval and p adjusted for {self.tests} tests" if self.tests > 1 else "")
 
 

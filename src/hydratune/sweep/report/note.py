@@ -23,7 +23,7 @@ def sweep_note(study: Study, rows: Sequence[results.TrialRow]) -> str:
     """Return the note of a sweep in its current state."""
     plan = study.plan
     lines = [*best_sentences(plan, rows)]
-    lines += [f"Retrain and test it: {finish_command(plan)}"] if lines else []
+    lines += [f"Retrain and test it: {finish_command(plan, rows)}"] if lines else []
     lines += [summary(plan, rows, study.total(), study.options.workers)]
     facts = space_facts(study)
     top = results.ranked(plan, rows)[:_TOP]
@@ -33,9 +33,14 @@ def sweep_note(study: Study, rows: Sequence[results.TrialRow]) -> str:
     return note(lines, facts | {"directory": os.path.relpath(plan.directory), "table and plots": "artifacts, report/"})
 
 
-def finish_command(plan: Plan) -> str:
-    """Return the command that retrains and tests the best trial."""
-    return shlex.join([cli_path(), "sweep", "finish", os.path.relpath(plan.directory)])
+def finish_command(plan: Plan, rows: Sequence[results.TrialRow]) -> str:
+    """Return the command that retrains and tests the best trial; empty if no trial is done.
+
+    With several objectives, `sweep finish` requires the number of a trial of the Pareto front.
+    """
+    front = results.pareto_front(plan, rows)
+    number = ["--trial", str(front[0].number)] if front and len(plan.objectives) > 1 else []
+    return shlex.join([cli_path(), "sweep", "finish", os.path.relpath(plan.directory), *number]) if front else ""
 
 
 def space_facts(study: Study) -> dict[str, object]:

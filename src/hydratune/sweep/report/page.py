@@ -85,7 +85,7 @@ def _page(study: Study, rows: Sequence[results.TrialRow], summary: str, pictures
         plan.name,
         *(report_page.paragraph(sentence, "" if i else "lead") for i, sentence in enumerate(sentences)),
         report_page.paragraph(summary),
-        report_page.facts({**space_facts(study), "test the best trial": finish_command(plan)}),
+        report_page.facts({**space_facts(study), "test the best trial": finish_command(plan, rows)}),
         report_page.section("Trials, best first", _ranked(plan, rows)),
         report_page.section("Plots", report_page.figures(*_figures(pictures)), *_missing(pictures)),
     )
