@@ -64,21 +64,22 @@ def test_time_limit(user, reference):
     for one, seconds in {signaled: 100, two_processes: 45, limited: 1}.items():
         wait_until(one.waiting.exists)
         one.cluster.run("scontrol", "update", f"JobId={jobs[one]}", f"EndTime=now+{seconds}")
-    assert limited.cluster.wait(jobs[limited])[1] == "TIMEOUT"
+    waiting = dict(jobs)
+    wait_until(lambda: all_have_time(waiting) or limited.cluster.field(jobs[limited], "JobState") == "TIMEOUT")
     assert [*limited.directory.glob(f"outputs/*/*/checkpoints/checkpoint-{STEP}")]
     limited.cluster.run(*command(PAGE, "scontrol requeue JOBID", JOBID=jobs[limited]))
-    waiting = dict(jobs)
     wait_until(lambda: all_have_time(waiting))
     for one, job in jobs.items():
         assert one.cluster.wait(job) == ("0:0", "COMPLETED"), one.log()
+        assert one.cluster.field(job, "Restarts") == "1"
         (run,) = one.directory.glob("outputs/*/*")
         assert weights(run) == references[one]
 
 
 def all_have_time(waiting):
-    """Give each requeued job more time, and leave it out: the signal would arrive again at its old limit."""
+    """Give each requeued job more time before it starts, and leave it out: its old limit would end it again."""
     for user in [*waiting]:
-        if user.cluster.field(waiting[user], "Restarts") == "1":
+        if user.cluster.field(waiting[user], "Restarts") != "0":
             user.cluster.run("scontrol", "update", f"JobId={waiting.pop(user)}", "TimeLimit=60")
     return not waiting
 
