@@ -231,3 +231,13 @@ def test_config_dir_adds_options_but_replaces_none(own_directory):
         assert checked(request).seed == 42
         own = Request(("experiment=mine",), config_dir=request.config_dir)
         assert checked(own).seed == 2
+
+
+def test_typed_flags_omit_the_directory_of_the_project(own_directory):
+    """A recorded command has the flags that were typed; the project's own directory is found without one."""
+    (own_directory / "conf").mkdir()
+    (own_directory / "pyproject.toml").write_text('[tool.hydratune]\nconfig-dir = "conf"\n')
+    trust.declared_allowlist.cache_clear()
+    typed = ["--config-dir", "other", "--config-name", "mine"]
+    assert trust.typed_flags(["--config-dir", "conf", *typed[2:]]) == typed[2:]
+    assert trust.typed_flags(typed) == typed

@@ -24,6 +24,7 @@ from hydratune.config.composition import (
     shipped_dir,
     without_hydra,
 )
+from hydratune.config.trust import typed_flags
 from hydratune.tracking.run_directories import is_in_sweep
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.training import model_card
@@ -54,9 +55,10 @@ def main(arguments: Sequence[str]) -> int:
     console = plain_console(soft_wrap=True)
     overrides = [str(text) for text in read_overrides(file)]
     hydra_node = None if is_trial else read_hydra_node(directory)
+    flags = typed_flags(config_flags(hydra_node)) if hydra_node else []
     console.print(f"run       {directory}")
     console.print(f"state     {run.state}, started {format_age(clock.time() - run.started)} ago")
-    console.print(f"command   {provenance.command(config_flags(hydra_node) if hydra_node else [], overrides)}")
+    console.print(f"command   {provenance.command(flags, overrides)}")
     if run.run_id:
         console.print(f"MLflow ID {run.run_id}")
     for number, (key, value, default) in enumerate(_changes(directory, hydra_node, overrides) if hydra_node else ()):

@@ -122,7 +122,7 @@ def finish(
                 print(f"seed {run.seed}   {os.path.relpath(run.directory)}: {state}")
             print("no errors found")
             return 0
-        print(f"run it   {shlex.join([cli_path(), *exported.flags, f'experiment={exported.name}'])}")
+        print(f"run it   {shlex.join([cli_path(), *trust.typed_flags(exported.flags), f'experiment={exported.name}'])}")
         exit_code = _train_all(plan, runs, exported)
         _tell(plan, runs)
     return exit_code

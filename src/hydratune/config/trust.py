@@ -87,6 +87,22 @@ def config_dir() -> Path | None:
     return folder
 
 
+def typed_flags(flags: Sequence[str]) -> list[str]:
+    """Return the flags of a command without the project's own config directory, which each command adds by itself.
+
+    Args:
+        flags: Flags and their values, e.g. `--config-dir`, `conf`.
+    """
+    folder = config_dir()
+    pairs = zip(flags[::2], flags[1::2], strict=True)
+    return [
+        text
+        for flag, value in pairs
+        if not (folder and flag == "--config-dir" and Path(value).absolute() == folder.absolute())
+        for text in (flag, value)
+    ]
+
+
 class _Project(NamedTuple):
     """Settings of a project.
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune.config import allowlist
 from hydratune.config.composition import config_flags
 from hydratune.config.instantiate import build
+from hydratune.config.trust import typed_flags
 from hydratune.tracking.base import RunInfo
 from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE
 from hydratune.training.warm_cache import WarmCache
@@ -80,7 +81,7 @@ class Job:
         cache: Cache from earlier runs of this process.
         is_main_process: Whether this process records the results; other processes of the same run only train.
         check_rows: Check for a run outside a sweep that must train on the sweep's rows, as in `TrialContext`.
-        flags: Command-line flags that name the user's own configs, e.g. `--config-dir my_conf`.
+        flags: Command-line flags that name the user's own configs, e.g. `--config-dir my_conf`, as typed.
         checkpoint: Config and processor that the checks before the run have loaded; None to load them.
     """
 
@@ -109,7 +110,7 @@ def hydra_job(trial: TrialContext | None = None, cache: WarmCache | None = None)
     """Return the job that Hydra runs in this process; a secret in its overrides stays `${oc.env:NAME}`."""
     hydra_config = HydraConfig.get()
     typed: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
-    flags = config_flags(hydra_config)
+    flags = typed_flags(config_flags(hydra_config))
     return Job(
         Path(hydra_config.runtime.output_dir),
         list(typed),
