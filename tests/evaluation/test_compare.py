@@ -16,6 +16,7 @@ import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from hydratune.cli.main import dispatch
+from hydratune.evaluation.compare.best_two import best_two
 from hydratune.evaluation.compare.runs import Run
 from hydratune.tracking.client import connect
 from hydratune.tracking.runs_view import PARENT
@@ -712,3 +713,40 @@ def test_compare_reports_a_file_that_no_run_writes(record, store, name, text):
         dispatch(["compare", *runs])
     assert [problem.key for problem in caught.value.problems] == ["RUN"]
     assert name in str(caught.value)
+
+
+def ranked(store):
+    """The runs of a store, best first on validation."""
+    client = connect(store)
+    ids = [one.experiment_id for one in client.search_experiments()]
+    return client, client.search_runs(ids, order_by=["metrics.`best/accuracy` DESC"])
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(120, "Significant: "), (178, "Inconclusive: ")])
+def test_best_two_are_compared_on_test(store, record, right, verdict):
+    """Validation ranks configurations; test rows decide, and another seed of the best one is not the second best."""
+    record("best", {"lr": 1}, right=180, best_accuracy=0.9)
+    record("best again", {"lr": 1, "seed": 2}, right=179, best_accuracy=0.89)
+    record("second", {"lr": 2}, right=right, best_accuracy=0.8)
+    found = best_two(*ranked(store), "best/accuracy")
+    assert "(second)" in found.sentences[0]
+    assert found.sentences[1].startswith(verdict)
+    assert "compare" in found.commands["details of the test"]
+
+
+def test_best_two_name_what_was_not_tested(store, record):
+    """Runs without test rows are not compared, but the best two tested configurations are."""
+    record("best", {"lr": 1}, digest=None, best_accuracy=0.9)
+    for i in (2, 3):
+        record(f"tested {i}", {"lr": i}, right=100 + i, best_accuracy=1 / i)
+    found = best_two(*ranked(store), "best/accuracy")
+    assert "tested 2" in found.sentences[0]
+    assert found.sentences[1].startswith("Significance not tested: best has no test split")
+    assert "tested 3" in found.sentences[2]
+
+
+def test_one_configuration_has_no_second_best(store, record):
+    """Seeds of one configuration are not compared with each other."""
+    for seed in (1, 2):
+        record(f"seed {seed}", {"seed": seed}, right=150, best_accuracy=0.9)
+    assert best_two(*ranked(store), "best/accuracy").sentences == []

@@ -1,5 +1,6 @@
 """`hydratune sweep finish`: the winner as an experiment that composes to its config, retrained, tested once."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -10,10 +11,14 @@ from filelock import FileLock
 
 from fake_sweep import DECAY, RATE, SPACE, TWO, add_grid, fake, fake_study
 from hydratune.cli.main import dispatch
+from hydratune.cli.sweep import open_sweep
 from hydratune.config import composition
 from hydratune.config.composition import Request
+from hydratune.config.instantiate import build
 from hydratune.sweep.export import experiment, temporary_experiment
 from hydratune.sweep.report import results
+from hydratune.sweep.report.significance import best_two_trials
+from hydratune.sweep.study import Study
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import ConfigError
 
@@ -349,3 +354,44 @@ def test_every_sweep_has_learning_curves(toy):
     """Trials report each evaluation also without a pruner."""
     assert dispatch(["-m", *toy, f"{RATE}=0.002,0.02", "sweep.name=mine", "tracking=none"]) == 0
     assert Path("multirun/mine/report/learning_curves.png").is_file()
+
+
+@pytest.mark.usefixtures("trained")
+def test_another_trial_has_an_experiment_of_its_own(sweep):
+    """Retraining the second best trial does not replace the experiment of the best one."""
+    name = sweep(*GOOD)
+    finish(name)
+    finish(name, "--trial", "0")
+    names = {path.stem: path.read_text() for path in Path("my_conf/experiment").iterdir()}
+    assert {*names} == {f"{name}_best", f"{name}_trial_0"}
+    assert "Trial 1 " in names[f"{name}_best"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_report_says_whether_the_best_trial_is_better(sweep):
+    """Without predictions, it names the trials to retrain; afterwards, it has their test scores."""
+    study = fake_study_of(name := sweep(*GOOD))
+    finish(name)
+    verdict = best_two_trials(study.plan, results.rows(study.plan, study.trials()))
+    assert "trial 0" in verdict.sentences[0]
+    assert verdict.sentences[1].startswith("Significance not tested: ")
+    assert [command.split()[-2:] for command in verdict.commands.values()] == [["--trial", "0"]]
+    page = (study.plan.directory / "report" / "report.html").read_text()
+    assert "Retrained and tested" in page and verdict.sentences[1] in html.unescape(page)
+
+
+@pytest.mark.parametrize(("scores", "verdict"), [([0.5, 0.52, 0.51], "Significant"), ([0.8, 0.9, 0.7], "Not signif")])
+def test_seeds_of_a_sweep_are_compared(sweep, scores, verdict):
+    """With three seeds, the best two trials are compared on validation."""
+    best = fake(0.01, 0, 0.9, values={"eval_accuracy": [0.9, 0.91, 0.89]})
+    second = fake(0.1, 0, sum(scores) / 3, values={"eval_accuracy": scores})
+    study = fake_study_of(sweep(best, second, more=["sweep.seeds=[1,2,7]"]))
+    found = best_two_trials(study.plan, results.rows(study.plan, study.trials()))
+    assert found.sentences[1].startswith(verdict)
+    assert "validation" in found.sentences[1]
+
+
+def fake_study_of(name):
+    """The study of a sweep by its name."""
+    plan, cfg = open_sweep(name)
+    return Study(plan, build(cfg.sweep))

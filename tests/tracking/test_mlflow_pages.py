@@ -15,7 +15,7 @@ from conftest import toy_rows, write_rows
 from hydratune.cli import ui
 from hydratune.cli.ui import pointers
 from hydratune.tracking.client import connect
-from hydratune.tracking.runs_view import charts_page, runs_page, sweep_page, view
+from hydratune.tracking.runs_view import PARENT, charts_page, runs_page, sweep_page, view
 from mlflow_server import serving
 from processes import HYDRATUNE
 
@@ -73,7 +73,8 @@ def test_the_runs_page(pages):
     shown = browser.wait_text(pages.driver, "9 matching runs", *names())
     assert "Sort: best/accuracy" in shown
     columns = browser.wait("the columns of our view", lambda: _columns(pages.driver))
-    assert columns[:6] == ["Run Name", "Created", "best/accuracy", "eval/loss", "sweep", "dataset"]
+    assert columns[:5] == ["Run Name", "Created", "best/accuracy", "trials/best_accuracy", "best/loss"]
+    assert columns[5:7] == ["sweep", "dataset"]
     assert {"dataset", "model", "seed", "learning_rate"} <= set(columns)
     best = pages.client.search_runs([pages.experiment_id], order_by=["metrics.`best/accuracy` DESC"], max_results=1)
     values = pages.driver.execute_script(
@@ -177,11 +178,15 @@ class FakeClient:
     """A store that has the given runs and remembers the tags of their experiment."""
 
     def __init__(self, *runs):
-        self.runs = [SimpleNamespace(data=one) for one in runs]
+        self.runs = [SimpleNamespace(data=one, info=SimpleNamespace(run_id=str(i))) for i, one in enumerate(runs)]
         self.tags = {}
+        self.steps = [1, 2]  # of each metric
 
     def search_runs(self, *_, **__):
         return self.runs
+
+    def get_metric_history(self, *_):
+        return [SimpleNamespace(step=step) for step in self.steps]
 
     def set_experiment_tag(self, _, key, value):
         self.tags[key] = json.loads(value)
@@ -205,9 +210,7 @@ def test_experiment_page_draws_what_was_measured():
     metrics = ["train/loss", "eval/loss", "eval/f1", "best/f1", "train/learning_rate"]
     tags = {"hydratune.objective": "eval_f1", "hydratune.direction": "max", "sweep": "films"}
     runs = [data(metrics, tags, rate=f"1e-{i}", log10_rate=f"-{i}.0", pooling="ab"[i - 3], same="1") for i in (3, 4)]
-    for run in (client := FakeClient(*runs)).runs:
-        run.info = SimpleNamespace(run_id="1")
-    runs_page(client, "1")
+    runs_page(client := FakeClient(*runs), "1")
     (state,) = client.tags.values()
     charts = state["compareRunCharts"]
     lines = [chart["selectedMetricKeys"] for chart in charts if chart["type"] == "LINE"]
@@ -217,6 +220,25 @@ def test_experiment_page_draws_what_was_measured():
     assert [chart["metricKey"] for chart in charts if chart["type"] == "BAR"] == ["best/f1"]
     assert "tags.`sweep`" in state["selectedColumns"]
     assert len({chart["uuid"] for chart in charts}) == len(charts)
+
+
+def test_single_points_are_not_drawn_as_curves():
+    """A run of one step, or with one evaluation, has no curve; its value is in the table and in the bars."""
+    client = FakeClient(data(["train/loss", "eval/loss", "best/loss", "train/learning_rate"]))
+    client.steps = [7]
+    runs_page(client, "1")
+    (state,) = client.tags.values()
+    assert {chart["type"] for chart in state["compareRunCharts"]} == {"BAR"}
+
+
+def test_sweep_shows_its_best_value_without_being_ranked():
+    """The value of the sweep's own run is in a column next to that of its trials."""
+    trial = data(["best/loss"], {"hydratune.objective": "eval_loss", PARENT: "1"})
+    client = FakeClient(trial, data(["trials/best_loss"]))
+    runs_page(client, "1")
+    (state,) = client.tags.values()
+    assert state["orderByKey"] == "metrics.`best/loss`"
+    assert state["selectedColumns"][:2] == ["metrics.`best/loss`", "metrics.`trials/best_loss`"]
 
 
 def test_no_view_without_an_objective():

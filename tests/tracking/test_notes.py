@@ -7,7 +7,10 @@ import pytest
 from hydratune.tracking import notes
 from hydratune.tracking.base import RunInfo
 from hydratune.tracking.client import connect
+from hydratune.tracking.dead_runs import mark_dead_runs_killed
+from hydratune.tracking.delivery import pointer
 from hydratune.tracking.experiment_note import write_experiment_note
+from hydratune.tracking.later import replace_note
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.errors import PrunedError
 
@@ -66,7 +69,58 @@ def test_experiment_note_says_that_the_best_runs_are_tied():
     write_experiment_note(client, "1")
     first = client.tags[notes.NOTE].splitlines()[0]
     assert "(old, tied with 1 other)" in first
-    assert "hydratune compare old new" in client.tags[notes.NOTE].replace("`", "")
+
+
+def test_experiment_note_compares_the_ranked_runs():
+    """The comparison gets the finished runs, best first, and its sentences follow the best run."""
+    client = FakeClient(fake_run("worse", 0.1), fake_run("best", 0.9), fake_run("lost", 1.0, "FAILED"))
+
+    def compare(_, runs, metric):
+        return (
+            "not tested",
+            [f"compared {' '.join(run.info.run_name for run in runs)} by {metric}"],
+            {"next": "command"},
+        )
+
+    write_experiment_note(client, "1", compare)
+    text = client.tags[notes.NOTE]
+    assert text.splitlines()[1].strip() == "compared best worse by best/f1"
+    assert "(best)" in text.splitlines()[0] and "not tested" in text.splitlines()[0]
+    assert "| next | command |" in text
+
+
+def test_facts_are_added_to_a_note_once():
+    """A later fact of the same name replaces the one before."""
+    text = notes.with_facts(notes.note(["first"], {"seed": 1}), {"evaluation on b": 1})
+    assert notes.with_facts(text, {"evaluation on b": 2}) == text.replace("b | 1", "b | 2")
+
+
+def test_dead_run_has_a_note(store, tmp_path, monkeypatch):
+    """A run whose process was killed says how to continue, above what it said before."""
+    monkeypatch.setattr("hydratune.utils.process.is_gone", lambda _: True)
+    (tmp_path / "config.yaml").write_text("")
+    client = connect(store)
+    tags = {notes.NOTE: "before", "hydratune.directory": str(tmp_path)}
+    run_id = client.create_run(client.create_experiment("films"), tags=tags).info.run_id
+    mark_dead_runs_killed(client)
+    run = client.get_run(run_id)
+    assert run.info.status == "KILLED"
+    text = run.data.tags[notes.NOTE]
+    assert text.startswith("**Interrupted**") and text.endswith("before") and "resume" in text
+
+
+@pytest.mark.parametrize(("edited", "after"), [(False, "written and more"), (True, "mine")])
+def test_replaced_note_is_not_one_of_the_user(store, tmp_path, edited, after):
+    """A run's own note can be amended after its end, also twice; text that someone wrote stays."""
+    (tmp_path / "run").mkdir()
+    with Mlflow(uri=store).start(RunInfo("name", tmp_path / "run", {}, {})) as run_log:
+        run_log.note("written")
+    run_pointer, client = pointer(tmp_path / "run"), connect(store)
+    if edited:
+        client.set_tag(run_pointer["run_id"], notes.NOTE, "mine")
+    replace_note(run_pointer, tmp_path / "run", lambda text: f"{text} and")
+    replace_note(run_pointer, tmp_path / "run", lambda text: f"{text} more")
+    assert client.get_run(run_pointer["run_id"]).data.tags[notes.NOTE] == after
 
 
 NO_PREDICTIONS = {

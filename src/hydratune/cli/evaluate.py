@@ -17,7 +17,7 @@ from hydratune.utils.console import plain_console
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, setting
 from hydratune.utils.file_suffixes import SUFFIXES, suffix
 from hydratune.utils.logs import show_progress
-from hydratune.utils.short_forms import number_text
+from hydratune.utils.short_forms import metric_name, number_text
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ def _show(evaluation: Evaluation) -> None:
 
 def _record(directory: Path, evaluation: Evaluation) -> int:
     """Log the scores to the run's MLflow run, and return the exit code."""
-    from hydratune.tracking.later import log_to_run
+    from hydratune.tracking.later import log_to_run, replace_note
+    from hydratune.tracking.notes import with_facts
 
     prefix = f"eval_on_{evaluation.name}"
     try:
@@ -68,6 +69,9 @@ def _record(directory: Path, evaluation: Evaluation) -> int:
             return 0
         values = {f"{prefix}/{name}": value for name, value in evaluation.metrics.items()}
         log_to_run(pointer, values, {f"{prefix}.precision": evaluation.precision})
+        scores = ", ".join(f"{metric_name(name)} {number_text(value)}" for name, value in evaluation.metrics.items())
+        facts = {f"evaluation on {evaluation.name}": f"{scores} ({evaluation.rows:,} rows)"}
+        replace_note(pointer, directory, lambda text: with_facts(text, facts))
     except ConfigError as error:
         log.warning("the scores were not logged to MLflow: %s", error)
         return FAILED

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from hydratune.cli.interrupts import resumable
+from hydratune.cli.notes import update_sweep
 from hydratune.cli.train import checked, train
 from hydratune.config import composition, trust
 from hydratune.config.instantiate import build
@@ -22,6 +23,7 @@ from hydratune.config.rules import SEEDS
 from hydratune.sweep.export import Experiment, experiment, temporary_experiment
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results, tables
+from hydratune.sweep.report.significance import best_two_trials
 from hydratune.sweep.retraining import BEST
 from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
@@ -102,7 +104,8 @@ def finish(
         print(f"the sweep is not finished: {tables.summary(plan, rows, study.total(), study.options.workers)}")
     check_started_here(plan.cwd, f"hydratune sweep finish {shlex.quote(plan.name)}")
     with _alone(plan):
-        exported = experiment(plan, row, _conf(plan, conf))
+        is_best = len(plan.objectives) > 1 or row.number == results.ranked(plan, rows)[0].number
+        exported = experiment(plan, row, _conf(plan, conf), is_best)
         _check_free(exported, force)
         used_seeds = _selecting_seeds(plan, exported)
         runs = [_retraining(plan, row, exported, seed, overrides) for seed in seeds or _fresh_seeds(plan, used_seeds)]
@@ -125,6 +128,7 @@ def finish(
         print(f"run it   {shlex.join([cli_path(), *trust.typed_flags(exported.flags), f'experiment={exported.name}'])}")
         exit_code = _train_all(plan, runs, exported)
         _tell(plan, runs)
+        _compare_best(plan, study)
     return exit_code
 
 
@@ -272,6 +276,17 @@ def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
     ties = ties_text((metrics[name] for metrics in metrics_by_run.values()), best)
     console.print(f"best on validation: seed {best_run.seed}, {metric_name(name)} {number_text(best)}{ties}")
     console.print(f"files    {os.path.relpath(best_run.directory)}")
+
+
+def _compare_best(plan: Plan, study: Study) -> None:
+    """Print whether the best trial is significantly better than the second best one, and update note and report."""
+    verdict = best_two_trials(plan, results.rows(plan, study.trials()))
+    console = tables.console()
+    for sentence in verdict.sentences:
+        console.print(sentence)
+    for purpose, command in verdict.commands.items():
+        console.print(f"next     {command}   ({purpose})")
+    update_sweep(study)
 
 
 def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> FittedTable:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from hydratune.cli.notes import update_experiment_note
 from hydratune.cli.run_argument import RUN_FORMS
 from hydratune.config import servers
 from hydratune.tracking import client
@@ -45,7 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     ]
     if problems:
         raise ConfigError(*problems)
-    return max([_sync(journal, args.uri, args.register) for group in journals_of.values() for journal in group])
+    code = max([_sync(journal, args.uri, args.register) for group in journals_of.values() for journal in group])
+    for group in journals_of.values():
+        update_experiment_note(group[-1].directory)
+    return code
 
 
 def _problems(directory: Path, run_journals: Sequence[Journal], uri: str | None) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.hydra_main import RunFailedError, run_composed, run_sweep
 from hydratune.cli.interrupts import is_saved, resumable
+from hydratune.cli.notes import update_experiment_note
 from hydratune.cli.run_summary import oom_hint, show
 from hydratune.cli.train_options import make_request, parse_overrides, request_flags, with_project_configs
 from hydratune.config import composition, hydra_guard, user_settings
@@ -31,7 +32,7 @@ from hydratune.config.validate import check_config
 from hydratune.models.base import Checkpoint
 from hydratune.sweep.controller import NoProgressError, print_summary, show_plan, sweep
 from hydratune.sweep.plan import Plan, checked_job, make_plan
-from hydratune.sweep.retraining import row_check
+from hydratune.sweep.retraining import row_check, trial_of
 from hydratune.sweep.stored_plan import write_plan
 from hydratune.sweep.study import Study
 from hydratune.training.job import hydra_job
@@ -115,7 +116,9 @@ def train(
                 settings["hydra.runtime.cwd"] = origin
             if job_id := slurm.job_id():
                 settings["hydra.job.id"] = job_id  # .hydra/hydra.yaml records it
-            return run_composed(cfg, loader, settings, partial(run_job, checkpoint=checkpoint))
+            code = run_composed(cfg, loader, settings, partial(run_job, checkpoint=checkpoint))
+            update_experiment_note(directory)
+            return code
 
 
 def _previous(cfg: DictConfig, target: Path, request: Request, machines: int) -> Path | None:
@@ -235,6 +238,7 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
         command = shlex.join([cli_path(), *flags, *request.overrides])
         print(f"\nfinished trials are saved; resume with: {command}", file=sys.stderr)
         raise
+    update_experiment_note(plan.directory)
     return code or print_summary(Study(plan, build(cfg.sweep)), cfg)
 
 
@@ -297,7 +301,7 @@ def run_job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
     """Run one job inside Hydra."""
     apply_verbosity()
     job = hydra_job()
-    job = replace(job, check_rows=row_check(job.directory), checkpoint=checkpoint)
+    job = replace(job, check_rows=row_check(job.directory), retrains=trial_of(job.directory), checkpoint=checkpoint)
     directory = os.path.relpath(run_directory(cfg, job.directory))
     log.info("run: %s", directory)
     try:

@@ -14,16 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from hydratune.cli.notes import compare_best
 from hydratune.cli.open_browser import has_display
 from hydratune.cli.run_argument import RUN_FORMS
 from hydratune.tracking import delivery
 from hydratune.tracking.client import check_locations, existing, sqlite_path, typed_uri
+from hydratune.tracking.dead_runs import mark_dead_runs_killed
 from hydratune.tracking.experiment_note import write_experiment_note
 from hydratune.tracking.journal import not_tracked
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.tracking.runs_view import TRAINING, charts_page, runs_page, sweep_page
-from hydratune.utils import process
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 from hydratune.utils.provenance import redact
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     client = existing(uri, "--uri", "train a run first, or pass a run directory")
     if path := sqlite_path(uri):
         check_locations(path)
-    for run in process.mark_dead_runs_killed(client):
+    for run in mark_dead_runs_killed(client):
         print(f"{run.info.run_name}: its process no longer exists; marked as KILLED", flush=True)
     pages = dict(_pages(client, run_pointers, directory))
     for name, page in pages.items():
@@ -150,7 +151,7 @@ def _page(client: MlflowClient, experiment_id: str | None) -> str:
         if len(experiment_ids) != 1:
             return "/#/experiments"
         (experiment_id,) = experiment_ids
-    write_experiment_note(client, experiment_id)
+    write_experiment_note(client, experiment_id, compare_best)
     return runs_page(client, experiment_id)
 
 

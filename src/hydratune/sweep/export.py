@@ -49,8 +49,15 @@ class Experiment:
     seed: int
 
 
-def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
-    """Return the experiment of a trial in a conf directory; call it in the working directory of the sweep."""
+def experiment(plan: Plan, row: results.TrialRow, conf: Path, is_best: bool = True) -> Experiment:
+    """Return the experiment of a trial in a conf directory; call it in the working directory of the sweep.
+
+    Args:
+        plan: Plan of the sweep.
+        row: The trial.
+        conf: Conf directory.
+        is_best: Whether the experiment is named as the best one of the sweep, or else by the number of the trial.
+    """
     request = replace(plan.request, overrides=(*plan.overrides, *plan.space.overrides(row.point)))
     with composition.composer(request):
         overrides = [override for override in request.parsed if not _OF_THE_SWEEP.match(override.key_or_group)]
@@ -58,7 +65,7 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
         if OmegaConf.select(cfg, "cv.folds"):  # of a config file; the retraining uses the usual validation split
             overrides += replace(request, overrides=("cv.folds=null", "cv.repeats=1")).parsed
             cfg = composition.compose_config(request, [str(override.input_line) for override in overrides])
-    name = f"{_ODD.sub('_', plan.name)}_best"
+    name = f"{_ODD.sub('_', plan.name)}_{'best' if is_best else f'trial_{row.number}'}"
     flags = _flags(plan, conf)
     config = _comparable(cfg)
     head = [

@@ -10,12 +10,36 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from hydratune.config.instantiate import build
-from hydratune.sweep.stored_plan import stored_sweep
+from hydratune.sweep.stored_plan import read_plan, stored_sweep
 from hydratune.sweep.study import Study
 from hydratune.training.job import RowCheck
-from hydratune.utils.files import PLAN
+from hydratune.utils.files import METRICS, PLAN
 
 BEST = "best"  # the directory of retrained winners, in the directory of the sweep
+
+
+def retrained(sweep: Path, number: int) -> list[Path]:
+    """Return the directories of the finished retrainings of a trial.
+
+    Args:
+        sweep: Directory of the sweep.
+        number: Number of the trial.
+    """
+    return sorted(path.parent for path in sweep.glob(f"{BEST}/trial={number}/seed=*/{METRICS}"))
+
+
+def _sweep(directory: Path) -> Path | None:
+    """Return the directory of the sweep of which a run retrains a trial; None for other runs."""
+    parents = directory.absolute().parents
+    is_retraining = len(parents) > 2 and parents[1].name == BEST and (parents[2] / PLAN).is_file()
+    return parents[2] if is_retraining else None
+
+
+def trial_of(directory: Path) -> tuple[str, int] | None:
+    """Return the name of a sweep, and the number of its trial that a run retrains; None for other runs."""
+    number = directory.absolute().parent.name.removeprefix("trial=")
+    sweep = _sweep(directory)
+    return (read_plan(sweep).name, int(number)) if sweep and number.isdecimal() else None
 
 
 def row_check(directory: Path) -> RowCheck | None:
@@ -27,15 +51,14 @@ def row_check(directory: Path) -> RowCheck | None:
     Returns:
         The function, or None if the run does not retrain a winner of a sweep.
     """
-    parents = directory.absolute().parents
-    if len(parents) < 3 or parents[1].name != BEST or not (parents[2] / PLAN).is_file():
+    if (sweep := _sweep(directory)) is None:
         return None
 
     def check(name: str, digests: Mapping[str, str]) -> None:
         config: Any = HydraConfig.instance().cfg  # config of the run, which composing another config replaces
         hydra = GlobalHydra.instance().hydra
         try:
-            plan, sweep_cfg = stored_sweep(parents[2])
+            plan, sweep_cfg = stored_sweep(sweep)
             study = Study(plan, build(sweep_cfg.sweep))
         finally:
             HydraConfig.instance().cfg, GlobalHydra.instance().hydra = config, hydra

@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydratune.tracking.notes import NOTE, note
+from hydratune.tracking.notes import NOTE, OWN_NOTE, note
 from hydratune.tracking.runs_view import PARENT, view
 from hydratune.utils.short_forms import is_finite, metric_name, number_text, ties_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-OWN_NOTE = "hydratune.note"  # tag: the note that we wrote last; a different note is the user's, which stays
+# Comparison of the best two configurations, from the ranked runs and their metric: the verdict in a few words,
+# sentences, and commands.
+Compare = Callable[["MlflowClient", Sequence[Any], str], tuple[str, Sequence[str], Mapping[str, str]]]
 _MOST_RUNS, _TOP = 1000, 3
 _TEST_DIGEST = "digest.test"  # begins the params with the digests of the test sets
 _LANGUAGE = "test/perplexity"  # metric of language models
 _ID = 12  # characters that identify a run for `hydratune compare`
 
 
-def write_experiment_note(client: MlflowClient, experiment_id: str) -> None:
-    """Describe the runs of an experiment, unless the user has written a note."""
+def write_experiment_note(client: MlflowClient, experiment_id: str, compare: Compare | None = None) -> None:
+    """Describe the runs of an experiment, unless the user has written a note.
+
+    Args:
+        client: Client of the store.
+        experiment_id: ID of the experiment.
+        compare: Function that compares the best two configurations; None to compare nothing.
+    """
     tags = client.get_experiment(experiment_id).tags
     if tags.get(NOTE, "") != tags.get(OWN_NOTE, ""):
         return
     runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)
     parent_ids = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
     parents = {run.info.run_id: str(run.info.run_name) for run in runs if run.info.run_id in parent_ids}
-    text = _note([run for run in runs if run.info.run_id not in parents], parents)
+    text = _note(client, [run for run in runs if run.info.run_id not in parents], parents, compare)
     if text and text != tags.get(NOTE):
         client.set_experiment_tag(experiment_id, NOTE, text)
         client.set_experiment_tag(experiment_id, OWN_NOTE, text)
 
 
-def _note(runs: Sequence[Any], parents: Mapping[str, str]) -> str:
+def _note(client: MlflowClient, runs: Sequence[Any], parents: Mapping[str, str], compare: Compare | None) -> str:
     """Return the note; empty if no run records its objective."""
     state = view([run.data for run in runs])
     if state is None:
@@ -50,9 +58,11 @@ def _note(runs: Sequence[Any], parents: Mapping[str, str]) -> str:
     scores = [(f"{name} {number_text(run.data.metrics[metric])}", run.info.run_name) for run in ranked[:_TOP]]
     top = {f"{i}. {score}": run_name for i, (score, run_name) in enumerate(scores, 1)}
     ties = ties_text((run.data.metrics[metric] for run in ranked), ranked[0].data.metrics[metric]) if ranked else ""
-    best = [f"Best {score} ({run_name}{ties})" for score, run_name in scores[:1]]
-    lines = [*best, f"{_count(len(runs), 'run')} ({states}), {_count(len(parents), 'sweep')}"]
-    return note(lines, top | _next_step(ranked, parents))
+    verdict, sentences, commands = compare(client, ranked, metric) if compare and ranked else ("", (), {})
+    difference = f"; difference from the second best: {verdict}" if verdict else ""
+    best = [f"Best {score} ({run_name}{ties}){difference}" for score, run_name in scores[:1]]
+    lines = [*best, *sentences, f"{_count(len(runs), 'run')} ({states}), {_count(len(parents), 'sweep')}"]
+    return note(lines, {**top, **(commands or _next_step(ranked, parents))})
 
 
 def _next_step(ranked: Sequence[Any], parents: Mapping[str, str]) -> dict[str, str]:

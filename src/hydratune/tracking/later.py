@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydratune.tracking.client import existing
+from hydratune.tracking.client import artifact_repository, existing
+from hydratune.tracking.journal import Journal
+from hydratune.tracking.notes import NOTE, OWN_NOTE
 from hydratune.utils import clock
 from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.provenance import redact
@@ -37,6 +40,49 @@ def log_to_run(
     client = _existing(uri)
     try:
         client.log_batch(run_id, metrics=points, tags=[RunTag(*tag) for tag in (tags or {}).items()])
+    except Exception as error:  # each store raises its own kind
+        raise _no_run(uri, run_id, error) from error
+
+
+def replace_note(pointer: Mapping[str, str], directory: Path, change: Callable[[str], str]) -> None:
+    """Replace the note of a run that has ended, unless the user has edited it.
+
+    Args:
+        pointer: Content of the run's `mlflow.json`.
+        directory: Run directory, whose journal has the note that the run wrote.
+        change: Function that returns the new note from the one before.
+
+    Raises:
+        ConfigError: The store or the run does not exist.
+    """
+    uri, run_id = pointer["uri"], pointer["run_id"]
+    try:
+        tags = _existing(uri).get_run(run_id).data.tags
+    except Exception as error:  # each store raises its own kind
+        raise _no_run(uri, run_id, error) from error
+    before = tags.get(NOTE, "")
+    if before in (tags.get(OWN_NOTE, ""), _written_note(directory)):
+        text = change(before)
+        log_to_run(pointer, tags={NOTE: text, OWN_NOTE: text})
+
+
+def _written_note(directory: Path) -> str:
+    """Return the last note that a run wrote; empty without one."""
+    texts = [entry.values["tags"].get(NOTE) for entry in Journal(directory).entries(0) if entry.kind == "tags"]
+    return next((text for text in reversed(texts) if text), "")
+
+
+def upload(pointer: Mapping[str, str], paths: Iterable[Path], folder: str) -> None:
+    """Upload files to a folder of a run's artifacts, in place of earlier ones.
+
+    Raises:
+        ConfigError: The store or the run does not exist, or its artifacts are at a place that is not allowed.
+    """
+    uri, run_id = pointer["uri"], pointer["run_id"]
+    try:
+        artifacts = artifact_repository(uri, _existing(uri).get_run(run_id).info.artifact_uri)
+        for path in paths:
+            artifacts.log_artifact(str(path), folder)
     except Exception as error:  # each store raises its own kind
         raise _no_run(uri, run_id, error) from error
 

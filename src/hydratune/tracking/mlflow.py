@@ -32,6 +32,7 @@ from hydratune.tracking.client import (
     connect,
     sqlite_path,
 )
+from hydratune.tracking.dead_runs import mark_dead_runs_killed
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.entries import Registration
 from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
@@ -166,7 +167,7 @@ class Mlflow(Tracking):
     def mark_dead_runs_killed(self) -> None:
         """Mark runs as KILLED that are RUNNING in the store but whose process, on this machine, is gone."""
         try:
-            process.mark_dead_runs_killed(connect(absolute_uri(self.uri)))
+            mark_dead_runs_killed(connect(absolute_uri(self.uri)))
         except Exception as error:  # `hydratune ui` does this again once a server is up
             log.debug("tracking: the status of earlier runs was not updated: %s", one_line(error))
 

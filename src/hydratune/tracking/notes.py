@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from hydratune.utils.escaping import escape_markdown, markdown_code
 
 NOTE = "mlflow.note.content"  # tag
+OWN_NOTE = "hydratune.note"  # tag: the note that we wrote last; a different note is the user's, which stays
 
 
 def note(lines: Sequence[str], facts: Mapping[str, object], command: str = "") -> str:
@@ -23,6 +24,13 @@ def note(lines: Sequence[str], facts: Mapping[str, object], command: str = "") -
     rows += [f"| command | {markdown_code(command)} |"] if command else []
     table = "\n".join(["| | |", "| --- | --- |", *rows]) if rows else ""
     return "\n\n".join(part for part in ("  \n".join(top), table) if part)
+
+
+def with_facts(text: str, facts: Mapping[str, object]) -> str:
+    """Return a note with more rows at the end of its table, in place of rows with the same names."""
+    rows = {f"| {escape_markdown(name)} |": escape_markdown(str(value)) for name, value in facts.items()}
+    lines = [line for line in text.splitlines() if not line.startswith(tuple(rows))]
+    return "\n".join([*lines, *(f"{name} {value} |" for name, value in rows.items())])
 
 
 def failed_note(error: str, resume: str, before: str) -> str:

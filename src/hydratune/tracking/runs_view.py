@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _OF_DATA = ("digest.", "rows.")  # prefixes of params that describe the rows, ne
 _ALWAYS = ("dataset", "model", "seed")  # params that have a column even if all runs agree
 _NAME, _NAME_WIDTH = "attributes.`Run Name`", 340  # pixels, wide enough for the overrides in a name
 _MOST_RUNS, _MOST_COLUMNS, _MOST_AXES = 200, 12, 8
+_MOST_HISTORIES = 20  # runs that are searched for a metric with several points
 _CHARTS = "compareRunsMode=CHART"  # otherwise the page opens with its table
 SWEEP_NAME = "sweep"  # tag of a sweep's runs: the name of their sweep
 
@@ -34,11 +35,12 @@ def runs_page(client: MlflowClient, experiment_id: str) -> str:
     page = f"/#/experiments/{experiment_id}/runs?{TRAINING}"
     runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)  # the newest first
     parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
-    data = [run.data for run in runs if run.info.run_id not in parents]
-    state = view(data)
+    sweeps, runs = runs, [run for run in runs if run.info.run_id not in parents]
+    state = view([run.data for run in runs])
     if state is None:
         return page
-    state |= _charts(state, data)
+    state |= _charts(client, state, runs)
+    _add_best_of_sweeps(state, [run.data for run in sweeps if run.info.run_id in parents])
     state["runsExpanded"] = dict.fromkeys(sorted(parents), True)  # otherwise a sweep hides its runs
     client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
     return f"{page}&viewStateShareKey={KEY}"
@@ -60,38 +62,77 @@ def sweep_page(client: MlflowClient, experiment_id: str, sweep_id: str) -> str:
     run_filter = f"tags.`{PARENT}` = '{sweep_id}'"
     page = f"/#/experiments/{experiment_id}/runs?{TRAINING}&{_CHARTS}"
     runs = client.search_runs([experiment_id], run_filter, max_results=_MOST_RUNS)
-    data = [run.data for run in runs]
-    state = view(data)
+    state = view([run.data for run in runs])
     if state is None:
         return f"/#/experiments/{experiment_id}/runs/{sweep_id}?{TRAINING}"
     key = f"{KEY}-{sweep_id}"
-    state |= {"searchFilter": run_filter, **_charts(state, data)}
+    state |= {"searchFilter": run_filter, **_charts(client, state, runs)}
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
     return f"{page}&viewStateShareKey={key}"
 
 
-def _charts(state: Mapping[str, Any], runs: Sequence[Any]) -> dict[str, Any]:
-    """Return a page's charts as MLflow's Share button writes them."""
+def _add_best_of_sweeps(state: dict[str, Any], sweeps: Sequence[Any]) -> None:
+    """Add a column with the best value of each sweep, which is not ranked among its runs.
+
+    Args:
+        state: State of the page.
+        sweeps: The `data` of the sweeps' own runs.
+    """
+    objective = str(state["orderByKey"]).partition("/")[2].removesuffix("`")
+    metric = f"trials/best_{objective}"
+    if any(metric in sweep.metrics for sweep in sweeps):
+        columns = state["selectedColumns"]
+        columns.insert(1, _column("metrics", metric))
+        state["columnOrder"] = [_NAME, *columns]
+
+
+def _charts(client: MlflowClient, state: Mapping[str, Any], runs: Sequence[Any]) -> dict[str, Any]:
+    """Return a page's charts as MLflow's Share button writes them.
+
+    Args:
+        client: Client of the store.
+        state: State of the page.
+        runs: Runs of the charts.
+    """
     objective = str(state["orderByKey"]).removeprefix("metrics.`").removesuffix("`")
     shared = {"runsCountToCompare": _MOST_RUNS, "metricSectionId": KEY, "deleted": False, "isGenerated": False}
     charts = [
         {**shared, **chart, "uuid": f"{KEY}-{i}"}
-        for i, chart in enumerate(_chart_kinds(objective, [run.params for run in runs], runs))
+        for i, chart in enumerate(_chart_kinds(objective, [run.data.params for run in runs], _curves(client, runs)))
     ]
     section = {"uuid": KEY, "name": "hydratune", "display": True, "isReordered": True}
     return {"compareRunCharts": charts, "compareRunSections": [section], "isAccordionReordered": True}
 
 
-def _chart_kinds(objective: str, params: Sequence[Mapping[str, str]], runs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Yield the charts in order: losses, the objective over steps, and what it depends on, then the schedule."""
-    metric_names = {name for run in runs for name in run.metrics}
+def _curves(client: MlflowClient, runs: Sequence[Any]) -> Callable[[str], bool]:
+    """Return a function that tells whether a metric has several points in one of the runs, so that it is a curve."""
+
+    def is_curve(name: str) -> bool:
+        ids = [run.info.run_id for run in runs if name in run.data.metrics][:_MOST_HISTORIES]
+        return any(len({point.step for point in client.get_metric_history(run_id, name)}) > 1 for run_id in ids)
+
+    return is_curve
+
+
+def _chart_kinds(
+    objective: str, params: Sequence[Mapping[str, str]], is_curve: Callable[[str], bool]
+) -> Iterator[dict[str, Any]]:
+    """Yield the charts in order: losses, the objective over steps, and what it depends on, then the schedule.
+
+    Metrics with one value per run are in tables and bars, not in curves.
+
+    Args:
+        objective: Metric of the best checkpoints.
+        params: Params of the runs.
+        is_curve: Function that tells whether a metric has several points in one of the runs.
+    """
     differing = _differing(params)
     settings = [name for name in differing if not name.startswith(_OF_DATA)]
     varied = [name for name in settings if f"{LOG10}{name}" not in settings][:_MOST_AXES]
     curve = f"eval/{objective.partition('/')[2]}"
-    if lines := [name for name in ("train/loss", "eval/loss") if name in metric_names]:
+    if lines := [name for name in ("train/loss", "eval/loss") if is_curve(name)]:
         yield _lines(lines, "Loss: training and validation")
-    if curve in metric_names and curve != "eval/loss":
+    if curve != "eval/loss" and is_curve(curve):
         yield _lines([curve], f"{curve.partition('/')[2]} on validation")
     if varied:
         axes = {"selectedParams": varied, "selectedMetrics": [objective], "showAllRuns": True}
@@ -100,7 +141,7 @@ def _chart_kinds(objective: str, params: Sequence[Mapping[str, str]], runs: Sequ
         axes = {"xaxis": {"key": name, "type": "PARAM"}, "yaxis": {"key": objective, "type": "METRIC"}}
         yield {"type": "SCATTER", **axes, "displayName": f"{objective} by {name}"}
     yield {"type": "BAR", "metricKey": objective, "displayName": objective}
-    if "train/learning_rate" in metric_names:
+    if is_curve("train/learning_rate"):
         yield _lines(["train/learning_rate"], "Learning rate")
 
 
@@ -146,8 +187,10 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
     best_metric = f"best/{name}"  # of the best checkpoint; `eval/` has the last value
     metric_names = {metric for run in runs for metric in run.metrics}
     main_metric = best_metric if best_metric in metric_names else f"eval/{name}"
+    # The loss of the same step as the main metric, not the last one.
+    loss = "best/loss" if main_metric.startswith("best/") and "best/loss" in metric_names else "eval/loss"
     other_metrics = dict.fromkeys(
-        metric for metric in (f"test/{name}", "eval/loss") if metric in metric_names and metric != main_metric
+        metric for metric in (f"test/{name}", loss) if metric in metric_names and metric != main_metric
     )
     columns = [_column("metrics", metric) for metric in (main_metric, *other_metrics)]
     columns += [_column("tags", SWEEP_NAME)] * any(SWEEP_NAME in run.tags for run in runs)

@@ -18,7 +18,7 @@ from hydratune.config.composition import config_flags
 from hydratune.config.instantiate import build
 from hydratune.config.trust import typed_flags
 from hydratune.tracking.base import RunInfo
-from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE
+from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE, SWEEP_NAME
 from hydratune.training.warm_cache import WarmCache
 from hydratune.utils import provenance
 from hydratune.utils.errors import optional_record
@@ -83,6 +83,7 @@ class Job:
         check_rows: Check for a run outside a sweep that must train on the sweep's rows, as in `TrialContext`.
         flags: Command-line flags that name the user's own configs, e.g. `--config-dir my_conf`, as typed.
         checkpoint: Config and processor that the checks before the run have loaded; None to load them.
+        retrains: Name of a sweep and number of its trial that the run retrains; None for other runs.
     """
 
     directory: Path
@@ -94,6 +95,7 @@ class Job:
     check_rows: RowCheck | None = None
     flags: Sequence[str] = ()
     checkpoint: Checkpoint | None = None
+    retrains: tuple[str, int] | None = None
 
     def model_name(self, checkpoint: str) -> str:
         """Return the model as the user chose it: its option if that has the path of a directory, else the checkpoint.
@@ -148,7 +150,9 @@ def run_info(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingPr
         if commit := provenance.git_commit():
             tags["mlflow.source.git.commit"] = commit
     # What differs comes first, since tables cut long names. Secrets are masked before that.
+    settings = ({"trial": job.retrains[1]} if job.retrains else {}) | settings
     name = str(provenance.redact(f"{settings_text(settings)} {cfg.name}".strip()))
+    tags |= {SWEEP_NAME: job.retrains[0]} if job.retrains else {}
     if job.trial:
         name, tags = job.trial.name, tags | dict(job.trial.tags)
     key = job.trial.key if job.trial else None

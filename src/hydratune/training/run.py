@@ -24,8 +24,8 @@ from hydratune.training.hardware.environment import is_rank
 from hydratune.training.job import Job, foreign_code, run_info
 from hydratune.training.out_of_fold import record_fold
 from hydratune.training.push import TAG
-from hydratune.training.report.note import start_note
-from hydratune.training.report.record import record, report_inputs
+from hydratune.training.report.note import start_note, trial_note
+from hydratune.training.report.record import has_best, record, report_inputs
 from hydratune.training.report.summary import setting_facts
 from hydratune.training.results import BALANCED, PRECISIONS, SOUP, RunResult, split_metrics
 from hydratune.training.run_params import run_params, schedule, training_args
@@ -74,6 +74,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             metrics |= _evaluations(setup, cfg.objective)
             if job.is_main_process:
                 write_json(job.directory / METRICS, {**metrics, **_facts(setup)})
+                run_log.note(trial_note(job, params, dataset_infos, metrics, cfg.objective, has_best(setup.trainer)))
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         metrics |= calibrate(setup, job, metrics, run_log)
         test = _evaluate_test(setup, metrics, run_log)

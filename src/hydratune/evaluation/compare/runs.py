@@ -318,7 +318,12 @@ def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None)
 
     Without `folder`, the recorded directory is used if it exists on this machine and still holds this run.
     """
-    record = client.get_run(run_id)
+    return run_of(label, client.get_run(run_id), client, folder)
+
+
+def run_of(label: str, record: MlflowRun, client: MlflowClient, folder: Path | None = None) -> Run:
+    """Return a run by its record in the store; for the directory, see `open_run`."""
+    run_id = record.info.run_id
     recorded_directory = record.data.tags.get(DIRECTORY)
     if folder is None and recorded_directory and (pointer(Path(recorded_directory)) or {}).get("run_id") == run_id:
         folder = Path(recorded_directory)

@@ -213,18 +213,22 @@ def _unit(verdict: Verdict) -> Unit:
 
 
 def configurations(runs: Sequence[Run]) -> list[list[Run]]:
-    """Group runs that differ only in their seed, with the newest run of each seed.
-
-    Params hold the resolved values of everything that determines a training, and digests identify its rows.
-    """
+    """Group runs that differ only in their seed, with the newest run of each seed."""
     runs_by_configuration: dict[frozenset[tuple[str, str]], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: run.record.info.start_time):
-        digests = {f"digest of {split}": digest for split, digest in run.digests.items()}
-        configuration = frozenset((name, value) for name, value in {**run.params, **digests}.items() if name != SEED)
-        runs_by_configuration.setdefault(configuration, {})[run.seed] = run
+        runs_by_configuration.setdefault(configuration(run), {})[run.seed] = run
     return sorted(
         (list(seeds.values()) for seeds in runs_by_configuration.values()), key=lambda group: runs.index(group[0])
     )
+
+
+def configuration(run: Run) -> frozenset[tuple[str, str]]:
+    """Return what two runs that differ only in their seed have in common.
+
+    Params hold the resolved values of everything that determines a training, and digests identify its rows.
+    """
+    digests = {f"digest of {split}": digest for split, digest in run.digests.items()}
+    return frozenset((name, value) for name, value in {**run.params, **digests}.items() if name != SEED)
 
 
 def _repeats(runs: Sequence[Run], configurations: Sequence[list[Run]]) -> list[str]:

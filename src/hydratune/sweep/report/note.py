@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hydratune.sweep.plan import Plan, values_of
 from hydratune.sweep.report import results
+from hydratune.sweep.report.significance import best_two_trials
 from hydratune.sweep.report.tables import summary
+from hydratune.sweep.retraining import retrained
 from hydratune.tracking.notes import note
+from hydratune.training.results import read_metrics
+from hydratune.utils.errors import ConfigError
 from hydratune.utils.provenance import cli_path
+from hydratune.utils.short_forms import metric_name, number_text
 
 if TYPE_CHECKING:
+    from hydratune.evaluation.compare.best_two import Significance
     from hydratune.sweep.study import Study
 
 _TOP = 5  # trials
@@ -22,10 +29,13 @@ _TOP = 5  # trials
 def sweep_note(study: Study, rows: Sequence[results.TrialRow]) -> str:
     """Return the note of a sweep in its current state."""
     plan = study.plan
+    verdict = best_two_trials(plan, rows)
+    steps = commands(plan, rows, verdict)
     lines = [*best_sentences(plan, rows)]
-    lines += [f"Retrain and test it: {finish_command(plan, rows)}"] if lines else []
+    lines[1:1] = verdict.sentences
+    lines += [f"To {purpose}: {command}" for purpose, command in [*steps.items()][:1]] if lines else []
     lines += [summary(plan, rows, study.total(), study.options.workers)]
-    facts = space_facts(study)
+    facts = {**steps, **space_facts(study)}
     top = results.ranked(plan, rows)[:_TOP]
     facts |= {
         f"{i}. {results.scores_text(plan, row)}": f"trial {row.number}: {row.name}" for i, row in enumerate(top, 1)
@@ -43,6 +53,12 @@ def finish_command(plan: Plan, rows: Sequence[results.TrialRow]) -> str:
     return shlex.join([cli_path(), "sweep", "finish", os.path.relpath(plan.directory), *number]) if front else ""
 
 
+def commands(plan: Plan, rows: Sequence[results.TrialRow], verdict: Significance) -> dict[str, str]:
+    """Return what it does -> a command, first the one that retrains and tests the best trial."""
+    best = [row for row in results.pareto_front(plan, rows)[:1] if not retrained(plan.directory, row.number)]
+    return {f"retrain and test trial {row.number}": finish_command(plan, rows) for row in best} | verdict.commands
+
+
 def space_facts(study: Study) -> dict[str, object]:
     """Return name -> value of what the sweep searches, and with which budget."""
     plan = study.plan
@@ -56,3 +72,10 @@ def best_sentences(plan: Plan, rows: Sequence[results.TrialRow]) -> Iterator[str
     for row in results.pareto_front(plan, rows)[:1]:
         yield f"Best: {results.scores_text(plan, row)} (trial {row.number}: {row.name}{results.ties(plan, rows, row)})"
         yield "This score is biased upwards, because validation selected the trial."
+        name, runs = next(iter(plan.objectives)).removeprefix("eval_"), retrained(plan.directory, row.number)
+        scores: dict[str, float] = {}
+        for run in runs:
+            with suppress(ConfigError):  # a malformed file
+                scores[run.name] = read_metrics(run, f"test_{name}")[f"test_{name}"]
+        if texts := [f"{number_text(score)} ({seed})" for seed, score in scores.items()]:
+            yield f"Retrained and tested: {metric_name(name)} {', '.join(texts)}."

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.sweep.report import plots, results, tables
-from hydratune.sweep.report.note import best_sentences, finish_command, space_facts
+from hydratune.sweep.report.note import best_sentences, commands, space_facts
 from hydratune.sweep.report.page_plots import make_page_plots
+from hydratune.sweep.report.significance import best_two_trials
 from hydratune.utils import report_page
 from hydratune.utils.errors import one_line
 from hydratune.utils.escaping import escape_table
@@ -80,12 +81,14 @@ def _over_seeds(plan: Plan, row: results.TrialRow, name: str) -> Mapping[str, fl
 def _page(study: Study, rows: Sequence[results.TrialRow], summary: str, pictures: Sequence[plots.Plot]) -> str:
     """Return an HTML page that works offline: the best trial, the ranked table, then the plots."""
     plan = study.plan
-    sentences = [*best_sentences(plan, rows)]
+    verdict = best_two_trials(plan, rows)
+    best = [*best_sentences(plan, rows)]
+    sentences = [*best[:1], *verdict.sentences, *best[1:]]
     return report_page.page(
         plan.name,
         *(report_page.paragraph(sentence, "" if i else "lead") for i, sentence in enumerate(sentences)),
         report_page.paragraph(summary),
-        report_page.facts({**space_facts(study), "test the best trial": finish_command(plan, rows)}),
+        report_page.facts({**space_facts(study), **commands(plan, rows, verdict)}),
         report_page.section("Trials, best first", _ranked(plan, rows)),
         report_page.section("Plots", report_page.figures(*_figures(pictures)), *_missing(pictures)),
     )

@@ -49,10 +49,9 @@ def report_inputs(
     """
     rows, tables = results
     args, history = setup.trainer.args, metric_history(job.directory, setup.trainer.state.log_history)
-    is_best = args.load_best_model_at_end and setup.trainer.state.best_global_step is not None
     values = [entry[cfg.objective] for entry in setup.trainer.state.log_history if cfg.objective in entry]
     ties = ties_text(values, metrics.get(cfg.objective, 0))
-    summary = result_sentences(metrics, cfg.objective, is_best, majority_share(tables), ties)
+    summary = result_sentences(metrics, cfg.objective, has_best(setup.trainer), majority_share(tables), ties)
     return ReportInputs(
         name=str(provenance.redact(str(cfg.name))),
         directory=job.directory,
@@ -69,6 +68,11 @@ def report_inputs(
         command=command(job),
         link=link,
     )
+
+
+def has_best(trainer: Any) -> bool:
+    """Return whether a Trainer ended with the weights of its best checkpoint, and not with the last ones."""
+    return bool(trainer.args.load_best_model_at_end and trainer.state.best_global_step is not None)
 
 
 def _thumbnails(setup: Setup, count: int) -> Callable[[int], bytes] | None:
