@@ -11,7 +11,7 @@ from pathlib import Path
 from hydratune.config import composition, trust
 from hydratune.config.composition import Request
 from hydratune.config.suggestions import suggest_override
-from hydratune.utils.arguments import DRY_RUN, VERBOSITY_FLAGS, report_usage_error, suggest_flag
+from hydratune.utils.arguments import DRY_RUN, VERBOSITY_FLAGS, report_unexpected, report_usage_error, suggest_flag
 from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.files import directory_not_found
 from hydratune.utils.logs import QUIET, VERBOSE
@@ -56,7 +56,7 @@ def parse_overrides(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown := [text for text in rest if text.startswith("--")]:
         raise ConfigError(*(_unknown_option(parser, text, arguments) for text in unknown))
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        report_unexpected(parser, rest)
     return flags
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from hydratune.utils.errors import USER_ERROR, similar
@@ -44,7 +45,10 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the arguments, of which options may be anywhere."""
-        return self.parse_intermixed_args(args, namespace)
+        known, rest = self.parse_known_intermixed_args(args, namespace)
+        if rest:
+            report_unexpected(self, rest)
+        return known
 
     def error(self, message: str) -> NoReturn:
         """Print an error with a hint, and exit with code 2."""
@@ -54,7 +58,9 @@ class ArgumentParser(argparse.ArgumentParser):
 def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     """Print an error of the command line with a hint, and exit with code 2."""
     hint = f"see `{parser.prog} --help`"
-    if unknown := re.match(r"unrecognized arguments: --(\w[\w-]*)", message):
+    if short := re.fullmatch(r"unrecognized arguments: (-[^-].*)", message):
+        message = f"unknown option {short[1]}"
+    elif unknown := re.match(r"unrecognized arguments: --(\w[\w-]*)", message):
         message = f"unknown option --{unknown[1]}"
         hint = suggest_flag(parser, unknown[1]) or hint
     elif required := re.fullmatch("the following arguments are required: (.+)", message):
@@ -65,6 +71,17 @@ def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoRetur
         message = re.sub(pattern, text, message)
     print_error(message, hint)
     sys.exit(USER_ERROR)
+
+
+def report_unexpected(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> NoReturn:
+    """Print an error for arguments that a parser does not know, and exit with code 2.
+
+    What follows an unknown option may be a secret, e.g. in `-t TOKEN`, so only its name is printed.
+    """
+    if flag := next((text for text in arguments if text.startswith("-")), None):
+        name = flag.partition("=")[0] if flag.startswith("--") else flag[:2]
+        report_usage_error(parser, f"unrecognized arguments: {name}")
+    report_usage_error(parser, f"unrecognized arguments: {' '.join(arguments)}")
 
 
 def suggest_flag(parser: argparse.ArgumentParser, flag: str) -> str:
