@@ -133,6 +133,26 @@ def test_consoles_are_created_in_one_place():
         assert not created or str(path) == "utils/console.py", path
 
 
+# Files that start processes: those that run Python, and git.
+STARTS = {"utils/python_processes.py", "utils/provenance.py"}
+_STARTING = re.compile(r"os\.((exec|spawn|posix_spawn)\w+|fork|forkpty|system|popen|startfile)")
+_STARTING_MODULES = ("asyncio.subprocess", "concurrent.futures", "multiprocessing", "pty", "subprocess")
+_HARMLESS = {"CalledProcessError", "DEVNULL", "FIRST_COMPLETED", "Future", "ThreadPoolExecutor", "RawValue"}
+
+
+def test_processes_are_started_in_one_place():
+    """Only it protects child processes from modules of the working directory; see `protect_children`."""
+    for path in FILES:
+        names = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+        starting = {name for name in names if _STARTING.fullmatch(name) or name == "sys.executable"}
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Import):
+                starting |= {name.name for name in node.names if name.name.startswith(_STARTING_MODULES)}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_STARTING_MODULES):
+                starting |= {name.name for name in node.names} - _HARMLESS
+        assert not starting or str(path) in STARTS, path
+
+
 def test_every_package_is_installed():
     """The list in pyproject.toml has every folder of code, or a wheel would lack it."""
     listed = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]

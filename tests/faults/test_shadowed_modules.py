@@ -10,7 +10,7 @@ import pytest
 
 from hydratune.cli import main, ui
 
-SOURCE = Path(main.__file__).parent
+SOURCE = Path(main.__file__).parents[1]
 NAMES = ["click", "mlflow", "multiprocessing", "hydratune", "json", "sitecustomize"]
 
 

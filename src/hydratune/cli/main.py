@@ -31,6 +31,7 @@ from hydratune.utils.errors import (
 from hydratune.utils.logs import guard_output, log_to_terminal, set_verbosity
 from hydratune.utils.messages import print_error, print_errors
 from hydratune.utils.provenance import redact
+from hydratune.utils.python_processes import protect_children
 
 # Verb -> the function that takes the remaining arguments and returns the exit code; imported when it is called.
 VERBS = {
@@ -88,7 +89,7 @@ _UNMAPPED = ("failed to map segment", "cannot allocate memory")  # messages of t
 def main() -> None:
     """Run the console script; docs/faults.md lists its exit codes."""
     gc_tuning.defer_gc()
-    os.environ["PYTHONSAFEPATH"] = "1"  # child processes import no modules of the current directory
+    protect_children()
     code = SAVED if _is_resumable(sys.argv[1:]) else TERMINATED
     signals.install(code)
     watchdog.start(signals.is_finishing, signals.is_orphan, code, _GRACE)

@@ -6,12 +6,12 @@ import errno
 import ipaddress
 import os
 import socket
-import subprocess
 import sys
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING, NoReturn
 
 from hydratune.cli.notes import compare_best
@@ -28,6 +28,7 @@ from hydratune.tracking.runs_view import TRAINING, charts_page, runs_page, sweep
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 from hydratune.utils.provenance import redact
+from hydratune.utils.python_processes import become_python, start_python
 from hydratune.utils.secret_names import is_secret_variable
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ def _serve_study(name: str | None, host: str, port: int, opens: bool) -> None:
 def _open_later(host: str, port: int, address: str) -> None:
     """Start a process that opens the browser once the server answers, since this process becomes the server."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
-    command = [sys.executable, "-P", "-m", "hydratune.cli.open_browser", host, str(port), address]
-    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    start_python("hydratune.cli.open_browser", host, str(port), address, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
 
 
 def _page(client: MlflowClient, experiment_id: str | None) -> str:
@@ -231,7 +231,7 @@ def become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn
     os.environ.update(server_environment(uri))
     # Without the last flag, it would read and write files in ./mlartifacts, which can be a link.
     arguments = [*server_arguments(host, port, hosts), "--no-serve-artifacts"]
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *arguments])  # noqa: S606
+    become_python("mlflow", *arguments)
 
 
 def server_environment(uri: str) -> dict[str, str]:

@@ -40,6 +40,7 @@ from hydratune.utils.errors import FAILED as FAILED_CODE
 from hydratune.utils.errors import ConfigError, one_line
 from hydratune.utils.files import OUT_OF_FOLD, check_started_here, remove_later
 from hydratune.utils.provenance import cli_path
+from hydratune.utils.python_processes import shell_setup
 from hydratune.utils.short_forms import metric_name
 
 log = logging.getLogger(__name__)
@@ -203,13 +204,13 @@ def with_own_folder(cfg: DictConfig) -> DictConfig:
 def with_safe_path(cfg: DictConfig) -> DictConfig:
     """Return the config of a sweep whose Slurm jobs import no modules of the working directory.
 
-    With `SBATCH_EXPORT=NONE`, a job does not inherit the variable of this process, nor `srun` those of the job.
+    With `SBATCH_EXPORT=NONE`, a job does not inherit the variables of this process, nor `srun` those of the job.
     """
     if launcher_kind(cfg.hydra.launcher) is not LauncherKind.SUBMITIT_SLURM:
         return cfg
     cfg = cfg.copy()
     with read_write(cfg.hydra):
-        cfg.hydra.launcher.setup = ["export PYTHONSAFEPATH=1 SLURM_EXPORT_ENV=ALL", *(cfg.hydra.launcher.setup or [])]
+        cfg.hydra.launcher.setup = [f"{shell_setup()} SLURM_EXPORT_ENV=ALL", *(cfg.hydra.launcher.setup or [])]
     return cfg
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
+from subprocess import DEVNULL
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -19,6 +19,7 @@ from hydratune.training.warm_cache import WarmCache
 from hydratune.utils import gc_tuning, signals
 from hydratune.utils.errors import FAILED, SAVED, one_line
 from hydratune.utils.logs import guard_output
+from hydratune.utils.python_processes import start_python
 
 _PRUNED = 3  # exit code of a pruned run
 
@@ -26,9 +27,8 @@ _PRUNED = 3  # exit code of a pruned run
 def start(study: Study, claim: ClaimedTrial, number: int) -> TrialResult:
     """Train a configuration with one of its seeds in a new process, wait for it, and return its result."""
     arguments = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
-    command = [sys.executable, "-P", "-m", __name__, *arguments]
     with tempfile.TemporaryFile("w+", errors="replace") as errors:  # an unread pipe would block the process
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
+        with start_python(__name__, *arguments, stdout=DEVNULL, stderr=errors) as process:
             try:
                 process.wait()
             except BaseException:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
+from subprocess import CalledProcessError
 from typing import Any
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
@@ -66,7 +66,7 @@ def unavailable() -> Problem | None:
 def rejection(error: Exception) -> Problem | None:
     """Return the error of a request that sbatch rejected, or None for other exceptions."""
     cause = error.__cause__
-    if not isinstance(cause, subprocess.CalledProcessError) or cause.cmd[0] != "sbatch":
+    if not isinstance(cause, CalledProcessError) or cause.cmd[0] != "sbatch":
         return None
     message = one_line(error)
     hint = next((hint for word, hint in _HINTS.items() if word in message.lower()), "check the keys of hydra.launcher")

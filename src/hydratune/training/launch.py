@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shlex
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +26,7 @@ from hydratune.utils import signals, watchdog
 from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, NotFiniteError, Problem, PrunedError
 from hydratune.utils.files import CONFIG, write_text
 from hydratune.utils.provenance import cli_path
+from hydratune.utils.python_processes import python_command
 
 RANKS = "ranks"  # folder in the run directory: the config for all processes; the end and the log of each
 FROZEN = "job.yaml"
@@ -159,7 +159,7 @@ def _processes(
     timeout = float(cfg.trainer.args.get("ddp_timeout") or DDP_TIMEOUT)
     try:
         with Machines(hardware.launch, run, nproc, timeout) as machines:
-            return run_processes(hardware.launch, machines, [sys.executable, "-P", "-m", module, *arguments])
+            return run_processes(hardware.launch, machines, python_command(module, *arguments))
     finally:
         _kill_ranks(module)  # torch's agent leaves them if a second request interrupts its waiting
 
