@@ -153,6 +153,70 @@ def test_processes_are_started_in_one_place():
         assert not starting or str(path) in STARTS, path
 
 
+# Files that may write outside `utils/files.py`, which checks links: those for caches and records of the user, and for new
+# temporary directories. Checkpoints are written into the directory of a run, which `files` has created or checked.
+WRITES = {
+    "data/cache.py",
+    "data/table_cache.py",
+    "models/from_config.py",
+    "sweep/ray_cluster.py",
+    "training/hardware/environment.py",
+    "training/trainer/checkpoint_files.py",
+    "utils/atomic.py",
+    "utils/files.py",
+    "utils/user_records.py",
+}
+_WRITING = re.compile(
+    r".*\.(mkdir|makedirs|write_text|write_bytes|touch|unlink|symlink_to|hardlink_to|lchmod)"
+    r"|os\.(link|remove|removedirs|rename|renames|replace|symlink|truncate|mkfifo)"
+    r"|shutil\.(copy\w*|move|rmtree|unpack_archive|make_archive|chown)|(filelock\.)?FileLock"
+)
+# Databases and stores, which SQLite creates: each file checks the place of theirs.
+DATABASES = {"sqlite3.connect", "MlflowClient", "RDBStorage", "optuna.storages.RDBStorage"}
+CONNECTS = {"sweep/storage.py", "tracking/client.py", "tracking/relocation.py", "utils/sqlite_files.py"}
+
+
+def is_writing(call: ast.Call) -> bool:
+    """Return whether a call writes, renames, or removes a file."""
+    name = ast.unparse(call.func)
+    if name.startswith("temp_path."):  # of `atomic_write`
+        return False
+    if _WRITING.fullmatch(name):
+        return True
+    if name.endswith((".rename", ".replace")):  # those of texts and tables have two arguments, or keywords
+        return len(call.args) == 1 and not call.keywords
+    modes = [*call.args[0 if "." in name else 1 :][:1], *(word.value for word in call.keywords if word.arg == "mode")]
+    modes = [str(mode.value) for mode in modes if isinstance(mode, ast.Constant)]
+    is_open = name.rpartition(".")[2] == "open" and any(re.fullmatch(r"[a-z+]{1,3}", mode) for mode in modes)
+    return is_open and any({*mode} & {*"wax+"} for mode in modes)
+
+
+def test_files_of_projects_are_written_in_one_place():
+    """A command that writes by itself would follow links of a cloned project; see `places.check_place`."""
+    for path in FILES:
+        calls = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+        writing = [ast.unparse(call) for call in calls if is_writing(call)]
+        assert not writing or str(path) in WRITES, path
+        connecting = [call for call in calls if ast.unparse(call.func) in DATABASES]
+        assert not connecting or str(path) in CONNECTS, path
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        *((f"path.{call}", True) for call in ("mkdir()", "open('w')", "open(mode='ab')", "rename(x)", "replace(x)")),
+        *((call, True) for call in ("open(path, 'w')", "shutil.rmtree(x)", "os.replace(a, b)", "FileLock(x)")),
+        *(
+            (call, False)
+            for call in ("text.replace('a', 'b')", "open(path)", "path.open('rb')", "source.open(task, cv)")
+        ),
+    ],
+)
+def test_writing_is_recognized(code, expected):
+    """The positive control of the test above."""
+    assert is_writing(ast.parse(code, mode="eval").body) == expected
+
+
 def test_every_package_is_installed():
     """The list in pyproject.toml has every folder of code, or a wheel would lack it."""
     listed = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -112,7 +113,7 @@ def test_ui_opens_the_browser(store, monkeypatch, flags, display, opens):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(ui, "become_server", lambda *_: None)
     started = []
-    monkeypatch.setattr(ui.subprocess, "Popen", lambda command, **_: started.append(command))
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ui.main(["--port", str(port), *flags])

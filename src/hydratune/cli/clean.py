@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from pathlib import Path
 
 from hydratune.cli.run_argument import RUN_FORMS
 from hydratune.cli.run_list import FINISHED, RUNNING, RunStatus, run_status
-from hydratune.data.cache import cache_folders, unused_cache
+from hydratune.data.cache import cache_folders, remove_folder, unused_cache
 from hydratune.tracking.relocation import ARTIFACTS
 from hydratune.tracking.run_directories import find_runs, is_in_sweep
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, invalid_value
-from hydratune.utils.files import CHECKPOINTS, METRICS, try_lock
+from hydratune.utils.files import CHECKPOINTS, METRICS, remove_tree, try_lock
 from hydratune.utils.places import RESULTS, result_links
 
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}  # seconds
@@ -137,13 +136,13 @@ def _remove(candidate: _Candidate) -> bool:
         if candidate.run is None:
             with unused_cache() as is_unused:
                 if is_unused:
-                    shutil.rmtree(candidate.path)
+                    remove_folder(candidate.path)
                     return True
             print(f"skipped {candidate.path}: a run is using it", file=sys.stderr)
             return False
         with try_lock(candidate.run) as is_free:  # a run may have been resumed while the question was open
             if is_free and (candidate.path != candidate.run or _is_unfinished(run_status(candidate.run))):
-                shutil.rmtree(candidate.path)
+                remove_tree(candidate.path)
                 return True
         print(f"skipped {candidate.path}: the run was resumed", file=sys.stderr)
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hydratune.config.schema import schema
 from hydratune.config.suggestions import TRAINING_ARGUMENTS, argument_names
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, similar
-from hydratune.utils.files import directory_not_found, is_inside
+from hydratune.utils.files import directory_not_found, is_inside, make_directory, write_text
 from hydratune.utils.places import check_place
 
 _USAGE = """hydratune configs [GROUP]
@@ -122,8 +121,8 @@ def _copy(option_path: str, directory: Path, name: str | None) -> int:
     if os.path.lexists(target):  # also a link to a file that does not exist, through which it would be created
         hint = f"choose another name with {KEY}=NAME"
         raise ConfigError(Problem("--name", f"the file {str(target)!r} already exists", hint))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(option.path, target)
+    make_directory(target.parent)
+    write_text(target, option.path.read_text(encoding="utf-8"))
     flag = "" if directory == trust.config_dir() else f"--config-dir {directory} "
     print(f"{target}\nuse it: hydratune {flag}{option.group}={target.stem}")
     return 0

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from hydratune.data.source_checks import SPLITS
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 from hydratune.utils.file_suffixes import SUFFIXES, suffix
+from hydratune.utils.files import make_directory, remove_tree, write_text
 from hydratune.utils.places import check_place
 
 if TYPE_CHECKING:
@@ -332,8 +332,8 @@ def _create(directory: Path, configs: Mapping[str, str]) -> list[Path]:
     files["README.md"] = _README.format(name=directory.resolve().name, experiment=_EXPERIMENT)
     with _removed_after_an_error(directory, existed):
         for name, text in files.items():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            (directory / name).write_text(text, encoding="utf-8")
+            make_directory((directory / name).parent)
+            write_text(directory / name, text)
         with contextlib.chdir(directory):
             _validate()
     return [directory / name for name in files]
@@ -344,9 +344,9 @@ def _removed_after_an_error(directory: Path, existed: bool) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory, ignore_errors=True)
         if existed:
-            directory.mkdir()
+            make_directory(directory)
         raise
 
 

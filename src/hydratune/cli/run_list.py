@@ -17,7 +17,7 @@ from hydratune.tracking.mlflow import STATE
 from hydratune.tracking.run_directories import start_time
 from hydratune.utils import process
 from hydratune.utils.files import CONFIG, LOCK, METRICS
-from hydratune.utils.stored_files import open_regular, read_regular
+from hydratune.utils.stored_files import open_stored
 from hydratune.utils.yaml_files import parse_yaml
 
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
@@ -96,7 +96,7 @@ def _state(directory: Path) -> str:
 
 def _is_locked(path: Path) -> bool:
     """Return whether a process works in the directory of a lock file."""
-    with suppress(OSError), open_regular(path) as file:
+    with suppress(OSError), open_stored(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -107,7 +107,8 @@ def _is_locked(path: Path) -> bool:
 def _load(path: Path, parse: Any) -> dict[str, Any]:
     """Return the content of a file; empty if the file is missing or invalid."""
     try:
-        content = parse(read_regular(path).decode("utf-8"))
+        with open_stored(path) as file:
+            content = parse(file.read().decode("utf-8"))
     except (OSError, RecursionError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

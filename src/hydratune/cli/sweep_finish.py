@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from omegaconf import DictConfig
 
 from hydratune.cli.interrupts import resumable
@@ -29,7 +29,7 @@ from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
 from hydratune.training.results import read_metrics, split_metrics
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem
-from hydratune.utils.files import METRICS, check_started_here, is_inside
+from hydratune.utils.files import METRICS, check_started_here, file_lock, is_inside
 from hydratune.utils.fitted_table import Column, FittedTable
 from hydratune.utils.provenance import cli_path, redacted_overrides
 from hydratune.utils.short_forms import metric_name, number_text, ties_text
@@ -184,7 +184,7 @@ def _selection(plan: Plan, row: results.TrialRow, rows: Sequence[results.TrialRo
 def _alone(plan: Plan) -> Any:
     """Return a lock, so that two commands do not train in one directory."""
     try:
-        return FileLock(plan.directory / _LOCK).acquire(blocking=False)
+        return file_lock(plan.directory / _LOCK).acquire(blocking=False)
     except Timeout as error:
         text = f"another process runs `sweep finish` for {plan.name!r}"
         raise ConfigError(Problem("NAME", text, "wait until it ends")) from error

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from hydratune.cli.notes import update_experiment_note
 from hydratune.cli.run_argument import RUN_FORMS
@@ -20,7 +20,7 @@ from hydratune.tracking.run_lookup import RunLookup
 from hydratune.tracking.uploader import format_error, upload_pending
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, Problem
-from hydratune.utils.files import check_links
+from hydratune.utils.files import check_links, file_lock
 from hydratune.utils.provenance import redact
 from hydratune.utils.secret_formats import MASK
 
@@ -90,7 +90,7 @@ def _sync(journal: Journal, uri_option: str | None, registers: bool | None) -> i
     name = os.path.relpath(journal.directory)
     uri = client.typed_uri(uri_option) if uri_option else _recorded_uri(journal)
     try:
-        with FileLock(journal.directory / LOCK, timeout=0):
+        with file_lock(journal.directory / LOCK, timeout=0):
             delivery = Delivery(client.connect(uri), uri, journal.directory)
             registrations = _registrations(journal, delivery.position(journal.sent()).end)
             if registrations and registers is None:

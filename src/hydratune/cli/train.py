@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -47,7 +46,9 @@ from hydratune.utils.files import (
     PRIVATE_FOLDER,
     check_links,
     claim_directory,
+    make_directory,
     numbered_directories,
+    remove_tree,
     try_lock,
 )
 from hydratune.utils.logs import apply_verbosity
@@ -154,7 +155,7 @@ def _shared(target: Path, number: int, request: Request) -> Path:
         raise ConfigError(Problem("hydra.run.dir", f"{KEY} is required for a run on several machines", hint))
     directory = other_machine(target, number) if number else target
     try:
-        directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_directory(directory, PRIVATE_FOLDER)
     except OSError as error:
         raise _unwritable("hydra.run.dir", target, error) from error
     return directory
@@ -196,7 +197,7 @@ def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
         yield
     except ConfigError:
         if not is_saved(directory):
-            shutil.rmtree(directory)
+            remove_tree(directory)
             for folder in parents:
                 folder.rmdir()
         raise

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,6 +57,11 @@ def unused_cache() -> Iterator[bool]:
         yield _lock_alone(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of the cache; call this in the context of `unused_cache`."""
+    shutil.rmtree(folder)
 
 
 def _lock_alone(descriptor: int) -> bool:

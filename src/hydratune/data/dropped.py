@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.data.columns import BadRow, preview
-from hydratune.utils.files import write_lines
+from hydratune.utils.files import open_for_appending, remove_file, write_lines
 
 DROPPED_ROWS = "dropped_rows.jsonl"
 
@@ -36,7 +36,7 @@ class DroppedRows:
         self.path = folder / DROPPED_ROWS
         for part in self.parts:
             part.path = self.path
-        self.path.unlink(missing_ok=True)  # a resumed run has an old file
+        remove_file(self.path)  # a resumed run has an old file
         if self.before:
             write_lines(self.path, map(_as_json, self.before))
         return len(self.before)
@@ -48,10 +48,10 @@ class DroppedRows:
         """
         if self.path is None:
             return
-        with self.path.open("a", encoding="utf-8") as file:
+        with open_for_appending(self.path) as file:
             for bad_row in bad:
                 values = {name: preview(column[bad_row.row or 0]) for name, column in batch.items()}
-                file.write(json.dumps({**_as_json(bad_row), "row": values}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({**_as_json(bad_row), "row": values}, ensure_ascii=False).encode() + b"\n")
 
     def merge_epochs(self) -> int:
         """List each row of a stream once even if several epochs dropped it, and return the number of listed rows."""

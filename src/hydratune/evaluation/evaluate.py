@@ -43,7 +43,15 @@ from hydratune.training.setup import cross_validation, make_trainer, use_task_lo
 from hydratune.training.tables import write as write_tables
 from hydratune.utils import hub, report_page
 from hydratune.utils.errors import KEY, ConfigError, Problem, optional_record
-from hydratune.utils.files import EVALUATION_PREDICTIONS, EVALUATIONS, write_json, write_lines, write_text
+from hydratune.utils.files import (
+    EVALUATION_PREDICTIONS,
+    EVALUATIONS,
+    make_directory,
+    remove_file,
+    write_json,
+    write_lines,
+    write_text,
+)
 from hydratune.utils.logs import quiet_libraries
 from hydratune.utils.provenance import redact, text_hash
 
@@ -95,11 +103,11 @@ class Evaluation:
             run_directory: Directory of the evaluated run.
         """
         folder = run_directory / EVALUATIONS
-        folder.mkdir(exist_ok=True)
+        make_directory(folder)
         summary, predictions, page = (
             folder / f"{self.name}{end}" for end in (".json", EVALUATION_PREDICTIONS, ".html")
         )
-        predictions.unlink(missing_ok=True)  # of an earlier evaluation under this name
+        remove_file(predictions)  # of an earlier evaluation under this name
         write_json(summary, {name: value for name, value in vars(self).items() if name not in ("decoded", "tables")})
         if not self.decoded:
             return [summary]

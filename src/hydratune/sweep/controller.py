@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
@@ -38,7 +38,7 @@ from hydratune.utils import signals
 from hydratune.utils import slurm as slurm_job
 from hydratune.utils.errors import FAILED as FAILED_CODE
 from hydratune.utils.errors import ConfigError, one_line
-from hydratune.utils.files import OUT_OF_FOLD, check_started_here, remove_later
+from hydratune.utils.files import OUT_OF_FOLD, check_started_here, file_lock, remove_later
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.python_processes import shell_setup
 from hydratune.utils.short_forms import metric_name
@@ -67,7 +67,7 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
     study = Study(plan, options)
     for warning in filter(None, (sqlite_warning(study.url, cfg), grid_warning(plan, options))):
         log.warning("%s", warning)
-    lock = FileLock(plan.directory / _PARENT_LOCK)
+    lock = file_lock(plan.directory / _PARENT_LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:  # another parent records this sweep; this one adds workers

@@ -21,7 +21,7 @@ from hydratune.config.composition import Request, flat
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results
 from hydratune.utils.errors import ConfigError, Problem
-from hydratune.utils.files import write_text
+from hydratune.utils.files import make_directory, remove_file, write_text
 
 _GROUP = "experiment"
 _OF_THE_SWEEP = re.compile(r"(sweep|hydra|cv)($|[./])")  # keys that do not apply to a single run
@@ -87,9 +87,9 @@ def temporary_experiment(made: Experiment, plan: Plan, *, keep: bool = True) -> 
         plan: Plan of the sweep.
         keep: Whether the file stays if there is no error.
     """
-    previous_content = made.path.read_bytes() if made.path.exists() else None
+    previous_content = made.path.read_text(encoding="utf-8") if made.path.exists() else None
     new_folders = [folder for folder in made.path.parents if not folder.exists()]
-    made.path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(made.path.parent)
     write_text(made.path, made.text)
     is_undone = True
     try:
@@ -98,11 +98,11 @@ def temporary_experiment(made: Experiment, plan: Plan, *, keep: bool = True) -> 
         is_undone = not keep
     finally:
         if is_undone and previous_content is None:
-            made.path.unlink()
+            remove_file(made.path)
             for folder in new_folders:
                 folder.rmdir()
         elif is_undone and previous_content is not None:
-            made.path.write_bytes(previous_content)
+            write_text(made.path, previous_content)
 
 
 def _check(exported: Experiment, plan: Plan) -> None:

@@ -11,16 +11,16 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from filelock import FileLock
-
 from hydratune.config import servers
+from hydratune.utils import files
 from hydratune.utils.errors import ConfigError, Problem, one_line
-from hydratune.utils.files import PRIVATE
+from hydratune.utils.files import create_private
 from hydratune.utils.places import check_place
 from hydratune.utils.provenance import redact
 from hydratune.utils.sqlite_files import journal_problem, schema_problem
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from optuna.storages import RDBStorage
 
 log = logging.getLogger(__name__)
@@ -102,8 +102,8 @@ def _open(url: str) -> RDBStorage:
         check_place("sweep.storage", path)
         if wrong := journal_problem(path, "sweep.storage"):
             raise ConfigError(wrong)
-        if path.parent.is_dir() and not path.exists():
-            path.touch(mode=PRIVATE)
+        if path.parent.is_dir():
+            create_private(path)
         if path.is_file() and (wrong := schema_problem(path, "sweep.storage")):
             raise ConfigError(wrong)
         kwargs = {"connect_args": {"timeout": _SQLITE_WAIT}}
@@ -164,9 +164,7 @@ def lock(storage: RDBStorage, url: str, study: str) -> AbstractContextManager[An
 def file_lock(url: str) -> FileLock | None:
     """Return a lock file next to a database that is a file, or None for a database server."""
     path = url.partition("sqlite:///")[2]
-    if path:
-        check_place("sweep.storage", Path(path))
-    return FileLock(f"{path}.lock") if path else None
+    return files.file_lock(Path(f"{path}.lock")) if path else None
 
 
 @contextmanager

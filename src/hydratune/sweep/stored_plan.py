@@ -17,7 +17,7 @@ from hydratune.config import config_folders, user_settings
 from hydratune.sweep.plan import Plan, common_config, values_of
 from hydratune.sweep.space import Parameter
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
-from hydratune.utils.files import PLAN, PRIVATE_FOLDER, check_links, write_json
+from hydratune.utils.files import PLAN, PRIVATE_FOLDER, check_links, make_directory, write_json
 from hydratune.utils.short_forms import short_name
 from hydratune.utils.stored_files import StoredFileError, parse_stored, read_stored
 
@@ -37,7 +37,7 @@ def write_plan(plan: Plan) -> None:
         text = f"the directory {os.path.relpath(plan.directory)!r} is not empty, but has no {PLAN} of a sweep"
         raise ConfigError(Problem("hydra.sweep.dir", text, f"set {KEY} to a new directory"))
     else:
-        plan.directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_directory(plan.directory, PRIVATE_FOLDER)
     write_json(path, {**asdict(plan), "directory": str(plan.directory)})
 
 

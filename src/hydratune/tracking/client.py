@@ -19,7 +19,16 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.config import servers
 from hydratune.tracking.relocation import ARTIFACTS, COLUMNS, relocate_artifacts, relocated
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, similar
-from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home, is_inside, links_outside
+from hydratune.utils.files import (
+    PRIVATE_FOLDER,
+    PathEscapeError,
+    create_private,
+    expand_home,
+    file_lock,
+    is_inside,
+    links_outside,
+    make_directory,
+)
 from hydratune.utils.places import check_place
 from hydratune.utils.provenance import redact
 from hydratune.utils.sqlite_files import journal_problem, schema_problem
@@ -119,18 +128,15 @@ def connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, inside our table
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the uploader retries; MLflow would block it
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
-    from filelock import FileLock
-
     for logger_name in ("alembic", "mlflow"):  # importing mlflow resets its level
         logging.getLogger(logger_name).setLevel(logging.WARNING)
     try:
         if path is None:
             return _answering(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.touch(mode=PRIVATE)
+        make_directory(path.parent)
+        create_private(path)
         # Two processes that create the schema simultaneously would break it, since alembic has no lock.
-        with FileLock(f"{path}.lock"):
+        with file_lock(Path(f"{path}.lock")):
             client = _unlocked(uri)
             wrong = schema_problem(path, "tracking.uri")
             if not wrong:
@@ -335,7 +341,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         return str(experiment.experiment_id)
     path = sqlite_path(uri)
     if path:
-        (path.parent / ARTIFACTS).mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_directory(path.parent / ARTIFACTS, PRIVATE_FOLDER)
     location = (path.parent / ARTIFACTS / quote(name, safe=" ")).as_uri() if path else None
     try:
         return str(client.create_experiment(name, artifact_location=location))

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from hydratune.tracking.entries import Entry, Point, parse_entry
 from hydratune.utils import clock
 from hydratune.utils.errors import Problem
-from hydratune.utils.files import find_files, write_text
-from hydratune.utils.stored_files import StoredFileError, read_stored
+from hydratune.utils.files import find_files, open_for_appending, write_text
+from hydratune.utils.places import check_place
+from hydratune.utils.stored_files import StoredFileError, open_stored, read_stored
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._path = directory / JOURNAL
+        check_place(JOURNAL, self._path)
         self._writing, self.is_incomplete = threading.Lock(), False
         self.last_sent = Sent()
         self._points: dict[tuple[str, int], Point] = {}
@@ -88,7 +90,7 @@ class Journal:
         """
         line = json.dumps({"kind": kind, **values}).encode() + b"\n"
         try:
-            with self._writing, self._path.open("ab") as file:
+            with self._writing, open_for_appending(self._path) as file:
                 is_truncated = not self._is_end_of_line(file.tell())  # the previous writer was killed inside a line
                 file.write(b"\n" + line if is_truncated else line)
         except OSError as error:
@@ -167,7 +169,7 @@ class Journal:
         size = self._path.stat().st_size if self.exists() else 0
         if not 0 < end <= size:
             return end == 0
-        with self._path.open("rb") as file:
+        with open_stored(self._path) as file:
             file.seek(end - 1)
             return file.read(1) == b"\n"
 
@@ -176,7 +178,7 @@ def _read_lines(path: Path, start: int = 0) -> Iterator[Entry | None]:
     """Yield the entry of each line that is JSON, from a byte on; None for a line that is not an entry."""
     if not path.is_file():
         return
-    with path.open("rb") as file:
+    with open_stored(path) as file:
         file.seek(start)
         for line in file:
             start += len(line)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.tracking.base import ModelInfo
 from hydratune.tracking.client import artifact_repository
 from hydratune.tracking.entries import Datasets, ModelEntry
-from hydratune.utils.files import PathEscapeError, resolve_inside
+from hydratune.utils.files import PathEscapeError, link_or_copy, make_directory, remove_tree, resolve_inside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,12 +54,12 @@ def package_model(model: ModelInfo, target: Path, is_kept: bool) -> Path:
         target: Folder to create for it.
         is_kept: Whether the model's own folder stays; Trainer removes old checkpoints.
     """
-    shutil.rmtree(target, ignore_errors=True)  # from a run that was interrupted here
+    remove_tree(target, ignore_errors=True)  # from a run that was interrupted here
     if model.pipeline:
         try:
             _pack(model, target)
         except Exception as error:  # mlflow and transformers raise exceptions of many kinds
-            shutil.rmtree(target, ignore_errors=True)
+            remove_tree(target, ignore_errors=True)
             log.warning(
                 "tracking: %s is logged as plain files, because mlflow.transformers cannot save it: %s",
                 model.name,
@@ -82,7 +80,7 @@ def _pack(model: ModelInfo, target: Path) -> None:
     example: Any = dict(model.example)
     if not _has_columns(str(model.pipeline), model.example):
         example = list(example.values())
-    target.parent.mkdir(exist_ok=True)
+    make_directory(target.parent)
     mlflow.transformers.save_model(
         pipeline(model.pipeline, model=str(model.folder), device="cpu", trust_remote_code=False),
         str(target),
@@ -114,13 +112,10 @@ def _has_columns(pipeline: str, example: Mapping[str, str]) -> bool:
 
 def _linked(folder: Path, target: Path) -> Path:
     """Link the files of a checkpoint into `target`, without the training state; copy them where links fail."""
-    target.mkdir(parents=True, exist_ok=True)
+    make_directory(target)
     for file in folder.iterdir():
         if file.is_file() and not file.name.startswith(_TRAINING_STATE):
-            try:
-                os.link(file, target / file.name)
-            except OSError:
-                shutil.copy2(file, target / file.name)
+            link_or_copy(file, target / file.name)
     return target
 
 
@@ -159,7 +154,7 @@ def record(client: MlflowClient, uri: str, experiment_id: str, run_id: str, dire
     if model.registered_name:
         _register(client, model.registered_name, model.alias, logged, run_id)
     if model.staged:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
         with suppress(OSError):  # other models wait there
             folder.parent.rmdir()
 

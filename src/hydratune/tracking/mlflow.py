@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from hydratune.config import servers
 from hydratune.tracking import logged_models
@@ -50,7 +50,7 @@ from hydratune.utils.errors import (
     one_line,
     optional_record,
 )
-from hydratune.utils.files import write_text
+from hydratune.utils.files import file_lock, write_text
 from hydratune.utils.provenance import cli_path, redact
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Mlflow(Tracking):
             check_experiment(client, uri, self.experiment_name)
         journal = Journal(info.directory)
         with ExitStack() as stack:
-            stack.enter_context(FileLock(info.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
+            stack.enter_context(file_lock(info.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
             self._open(journal, info, uri)
             uploader = Uploader(journal, uri, client, stack.pop_all().close, [self._registration])
         with _told(MlflowRunLog(self, journal, uploader, info)) as run_log:
@@ -153,7 +153,7 @@ class Mlflow(Tracking):
         uri = absolute_uri(self.uri)
         try:
             for journal in pending:
-                with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # a live run uploads its own
+                with suppress(Timeout), file_lock(journal.directory / LOCK, timeout=0):  # a live run uploads its own
                     upload_pending(journal, Delivery(connect(uri), uri, journal.directory, [self._registration]))
         except (ConfigError, TrackingUnavailableError) as error:
             command = shlex.join([cli_path(), "sync", os.path.relpath(directory)])

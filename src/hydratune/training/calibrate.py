@@ -14,7 +14,7 @@ from hydratune.tasks.metrics.metric import SCORES
 from hydratune.tasks.probabilities import ProbabilitySettings, first_logits
 from hydratune.training.job import Job
 from hydratune.training.setup import Setup
-from hydratune.utils.files import MODEL, write_json
+from hydratune.utils.files import MODEL, make_directory, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def calibrate(setup: Setup, job: Job, metrics: Mapping[str, Any], run_log: RunLo
             measured = trainer.evaluate()
             calibrated |= {name: measured[name] for name in tuned}
     if job.is_main_process:
-        (job.directory / MODEL).mkdir(parents=True, exist_ok=True)
+        make_directory(job.directory / MODEL)
         write_json(job.directory / MODEL / calibration.FILE, content)
         run_log.metrics(calibrated, step=trainer.state.global_step)
     return calibrated

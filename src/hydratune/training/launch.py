@@ -24,7 +24,7 @@ from hydratune.training.job import Job, run_info
 from hydratune.training.results import RunResult
 from hydratune.utils import signals, watchdog
 from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, NotFiniteError, Problem, PrunedError
-from hydratune.utils.files import CONFIG, write_text
+from hydratune.utils.files import CONFIG, make_directory, remove_file, write_text
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.python_processes import python_command
 
@@ -134,9 +134,9 @@ def freeze_config(cfg: DictConfig, folder: Path) -> None:
 
     Interpolations of `now` are resolved here, so that all processes get the same time.
     """
-    folder.mkdir(exist_ok=True)
+    make_directory(folder)
     for path in folder.glob("*.json"):
-        path.unlink()
+        remove_file(path)
     plain: Any = OmegaConf.to_container(cfg, resolve=False)  # secrets stay references to the environment
     full_config = {**plain, "hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)}
     text = OmegaConf.to_yaml(OmegaConf.create(full_config), resolve=False)

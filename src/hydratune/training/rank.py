@@ -36,7 +36,7 @@ from hydratune.utils.errors import (
     PrunedError,
     one_line,
 )
-from hydratune.utils.files import write_json
+from hydratune.utils.files import open_for_appending, remove_file, write_json
 from hydratune.utils.logs import apply_verbosity, guard_output
 from hydratune.utils.provenance import redact
 
@@ -70,7 +70,7 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of its search for unused parameters
     rank, folder = int(os.environ["RANK"]), frozen.parent
     end_file = folder / f"{rank}.json"
-    end_file.unlink(missing_ok=True)  # left by an earlier start
+    remove_file(end_file)  # left by an earlier start
     if rank or is_trial:
         _speak_into(folder / f"{rank}.log")
     try:
@@ -122,7 +122,7 @@ def _run(context: Context, frozen: Path, rank: int) -> dict[str, Any]:
 
 def _speak_into(path: Path) -> None:
     """Redirect all output of this process to a file, since the terminal belongs to the first process."""
-    with path.open("ab") as file:
+    with open_for_appending(path) as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
 

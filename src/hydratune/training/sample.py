@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.utils.files import write_json
+from hydratune.utils.files import make_directory, write_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,7 +49,7 @@ def _thumbnails(directory: Path, rows: Any) -> Iterator[tuple[Path, dict[str, st
     column = next((name for name, feature in rows.features.items() if isinstance(feature, Image)), None)
     if column is None:
         return
-    (directory / _IMAGES).mkdir(parents=True, exist_ok=True)
+    make_directory(directory / _IMAGES)
     files = rows.select_columns([column]).cast_column(column, Image(decode=False))
     for i in range(min(ROWS, len(files))):
         name = f"{_IMAGES}/{i}.webp"

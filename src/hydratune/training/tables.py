@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.training.report.confusion import confused_labels, row_shares
 from hydratune.utils.errors import optional_record
 from hydratune.utils.escaping import escape_table
-from hydratune.utils.files import atomic_write
+from hydratune.utils.files import atomic_write, make_directory, write_text
 from hydratune.utils.plotting import literal, no_warnings, shortened
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def write(tables: Mapping[str, pd.DataFrame], folder: Path) -> Iterator[Path]:
     for name, table in tables.items():
         for path, write_file in _files(name, table, folder / f"{name}.csv"):
             with optional_record(f"{folder.name}/{path.name}"):
-                folder.mkdir(exist_ok=True)
+                make_directory(folder)
                 write_file(path)
                 yield path
 
 
 def _files(name: str, table: pd.DataFrame, path: Path) -> Iterator[tuple[Path, Callable[[Path], Any]]]:
     """Yield each file of a table with the function that writes it."""
-    yield path, escape_table(table).to_csv
+    yield path, lambda target: write_text(target, escape_table(table).to_csv())
     if len(table):
         draw = {CONFUSION: _matrix, RELIABILITY: _reliability}.get(name, _bars)
         yield path.with_suffix(".png"), functools.partial(draw, table)

@@ -1,5 +1,8 @@
 """Atomic writes, directories of runs, locks, and checks of links.
 
+All files of projects are written and removed by functions of this module, which follow no link that leads elsewhere and
+that the user has not trusted; see `check_place`.
+
 A file is written under a temporary name in its folder and then renamed, so that readers see all of it or nothing.
 """
 
@@ -11,13 +14,17 @@ import os
 import shlex
 import shutil
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from hydratune.utils.atomic import replaced
 from hydratune.utils.errors import KEY, ConfigError, Problem
+from hydratune.utils.places import check_place
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 # Files in a run directory, in addition to `.hydra/`, the log, and `mlflow.json`.
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
@@ -76,14 +83,56 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Each writer has its own temporary path. Of two simultaneous writers, the last one wins.
     """
-    temp_path = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
+    check_place(path.name, path.parent)
+    with replaced(path) as temp_path:
         yield temp_path
-        with temp_path.open("rb+") as file:
-            os.fsync(file.fileno())
-        temp_path.replace(path)
-    finally:
-        temp_path.unlink(missing_ok=True)
+
+
+def make_directory(path: Path, mode: int = 0o777, *, parents: bool = True) -> None:
+    """Create a directory and its parents, unless it exists."""
+    check_place(path.name, path)
+    path.mkdir(mode, parents=parents, exist_ok=True)
+
+
+def open_for_appending(path: Path) -> BinaryIO:
+    """Open a file, at whose end bytes are written."""
+    check_place(path.name, path)
+    return path.open("ab")
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file that only its owner can read, unless it exists."""
+    check_place(path.name, path)
+    path.touch(PRIVATE)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file or a link, if it exists."""
+    check_place(path.name, path.parent)
+    path.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a directory with all files; links inside it are removed, and not followed."""
+    check_place(path.name, path)
+    shutil.rmtree(path, ignore_errors=ignore_errors)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Create a hard link to a file, or copy the file if the file system has no links."""
+    check_place(target.name, target)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def file_lock(path: Path, **options: Any) -> FileLock:
+    """Return a lock on a file; `options` are those of `FileLock`."""
+    from filelock import FileLock
+
+    check_place(path.name, path)
+    return FileLock(path, **options)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,7 +156,7 @@ def remove_later(folder: Path, seconds: float = 0) -> None:
 
     Removing half a gigabyte would delay whatever else must be written to the disk at that time.
     """
-    remover = threading.Timer(seconds, shutil.rmtree, (folder,), {"ignore_errors": True})
+    remover = threading.Timer(seconds, remove_tree, (folder,), {"ignore_errors": True})
     remover.name = f"remove {folder}"
     remover.start()
 
@@ -168,6 +217,7 @@ def check_started_here(stored: str, command: str) -> None:
 @contextmanager
 def try_lock(directory: Path) -> Iterator[bool]:
     """Yield whether this process alone works in a directory; the lock ends with the context or the process."""
+    check_place(LOCK, directory)
     # Without O_NOFOLLOW, a link in a directory from someone else would create a file elsewhere.
     descriptor = os.open(directory / LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
     with os.fdopen(descriptor, "a") as file:
@@ -181,7 +231,7 @@ def try_lock(directory: Path) -> Iterator[bool]:
 
 def claim_directory(wanted: Path) -> Path:
     """Create a new directory and return it: `wanted`, or `wanted-2`, `wanted-3`, ... if others exist already."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(wanted.parent)
     number = 1
     while True:
         candidate = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
+from hydratune.utils.places import untrusted_link
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -29,8 +31,11 @@ def read_stored(path: Path, form: type[Form]) -> Form:
 
     Raises:
         OSError: The file cannot be read.
-        StoredFileError: The file is not JSON, lacks a key, or has a value of another type.
+        StoredFileError: The file is not JSON, lacks a key, or has a value of another type. Also if it is behind a link
+            that leads elsewhere.
     """
+    if link := untrusted_link(path):
+        raise StoredFileError(f"{link.name} is a link that leads out of its directory")
     return parse_stored(read_regular(path), form)
 
 
@@ -45,6 +50,13 @@ def open_regular(path: Path) -> BinaryIO:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path.open("rb")
+
+
+def open_stored(path: Path) -> BinaryIO:
+    """Open a file of a run or a sweep; raise OSError for a pipe, a device, or a link that leads elsewhere."""
+    if link := untrusted_link(path):
+        raise OSError(errno.ELOOP, "a link leads out of its directory", str(link))
+    return open_regular(path)
 
 
 def parse_stored(text: str | bytes, form: type[Form]) -> Form:

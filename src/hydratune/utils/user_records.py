@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hydratune.utils.files import PRIVATE_FOLDER, write_json
+from hydratune.utils.atomic import replaced
 from hydratune.utils.json_text import parse_json
-from hydratune.utils.stored_files import read_regular
 
 Record = TypeVar("Record", list[str], dict[str, str])
 
@@ -25,7 +25,8 @@ def read_record(name: str, empty: Record) -> Record:
     Every command reads records when it starts, so this does not import pydantic as `read_stored` does.
     """
     try:
-        content: Any = parse_json(read_regular(record_path(name)))
+        is_file = record_path(name).is_file()  # not a pipe, which may have no end
+        content: Any = parse_json(record_path(name).read_bytes()) if is_file else empty
     except (OSError, ValueError):
         return empty
     texts = [*content, *content.values()] if isinstance(content, dict) else content
@@ -39,5 +40,7 @@ def write_record(name: str, content: Record) -> None:
     Raises:
         OSError: The file cannot be written, e.g. without a home directory.
     """
-    record_path(name).parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-    write_json(record_path(name), content)
+    # The directory is the user's own, also if it is a link, e.g. to a repository of settings.
+    record_path(name).parent.mkdir(0o700, parents=True, exist_ok=True)
+    with replaced(record_path(name)) as temp_path:
+        temp_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

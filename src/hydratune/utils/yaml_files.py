@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.utils.errors import ConfigError, Problem, one_line
+from hydratune.utils.places import check_place
 from hydratune.utils.stored_files import read_regular
 
 _MOST_VALUES = 100_000  # of a file with aliases
@@ -77,6 +78,7 @@ def read_config(path: Path) -> DictConfig:
     Raises:
         ConfigError: The file is invalid for `read_yaml`, or contains a list.
     """
+    check_place(path.name, path)
     node = read_yaml(path)
     if not isinstance(node, DictConfig):
         raise ConfigError(_problem(path, 1, "a list instead of keys and values"))
@@ -91,6 +93,7 @@ def read_overrides(path: Path) -> list[Any]:
     Raises:
         ConfigError: The file is invalid for `read_yaml`, or does not contain a list.
     """
+    check_place(path.name, path)
     node = read_yaml(path)
     if not isinstance(node, ListConfig):
         raise ConfigError(_problem(path, None, "not a list of overrides"))
@@ -106,6 +109,7 @@ def read_hydra_node(directory: Path) -> DictConfig:
         ConfigError: The file is invalid for `read_yaml`, or is not what Hydra wrote.
     """
     path = directory / ".hydra" / "hydra.yaml"
+    check_place(path.name, path)
     plain: Any = OmegaConf.to_container(read_yaml(path), resolve=False)
     try:
         runtime, job = plain["hydra"]["runtime"], plain["hydra"].get("job", {})

@@ -38,6 +38,7 @@ from hydratune.utils.files import (
     check_links,
     resolve_inside,
 )
+from hydratune.utils.stored_files import open_stored
 from hydratune.utils.yaml_files import parse_plain_config
 
 if TYPE_CHECKING:
@@ -289,7 +290,8 @@ class Run:
     def _file(self, path: str) -> str | None:
         """Return the text of a file in the run directory, or else in the artifacts; None if neither has it."""
         if self.directory and (self.directory / path).is_file():
-            return (self.directory / path).read_text(encoding="utf-8")
+            with open_stored(self.directory / path) as file:
+                return file.read().decode("utf-8")
         uri, location = self.client.tracking_uri, self.record.info.artifact_uri
         try:
             artifacts = artifact_repository(uri, location)

@@ -14,7 +14,7 @@ from hydratune.sweep.report.significance import best_two_trials
 from hydratune.utils import report_page
 from hydratune.utils.errors import one_line
 from hydratune.utils.escaping import escape_table
-from hydratune.utils.files import write_text
+from hydratune.utils.files import make_directory, write_text
 from hydratune.utils.short_forms import metric_name, number_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ REPORT, PAGE, TABLE = "report", report_page.REPORT_PAGE, "trials.csv"
 def write(study: Study) -> list[Path]:
     """Write the report below the sweep's directory, and return its files; plots that cannot be drawn are omitted."""
     folder = study.plan.directory / REPORT
-    folder.mkdir(exist_ok=True)
+    make_directory(folder)
     rows = results.rows(study.plan, study.trials())
     write_text(folder / TABLE, escape_table(table(study.plan, rows)).to_csv(index=False))
     trials = study.study.get_trials(deepcopy=False)

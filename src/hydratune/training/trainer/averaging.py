@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from hydratune.training.trainer import checkpoint_files
 from hydratune.training.trainer.averages import Average
 from hydratune.training.trainer.checkpointing import restoring
 from hydratune.training.trainer.parameter_groups import ParameterGroupsMixin
+from hydratune.utils.files import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class AveragingMixin(ParameterGroupsMixin):
         needed = {step for step, _ in self._ingredients()} | {self.state.global_step, self.state.best_global_step}
         for checkpoint in checkpoint_files.list_checkpoints(folder):
             if checkpoint_files.step_of(checkpoint) not in needed:
-                shutil.rmtree(checkpoint, ignore_errors=True)
+                remove_tree(checkpoint, ignore_errors=True)
 
     # --- end of training ---------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from annotated_types import Ge
 
 from hydratune.utils.checkpoint_references import foreign_files, links_outside
 from hydratune.utils.errors import ConfigError, Problem
-from hydratune.utils.files import write_json
+from hydratune.utils.files import remove_tree, write_json
 from hydratune.utils.stored_files import StoredFileError, parse_stored, read_regular, read_stored
 
 PREFIX = "checkpoint-"
@@ -118,7 +118,7 @@ def commit(written: Path, final: Path, manifest: Manifest) -> None:
     written.rename(final)
     _sync(final.parent)
     if replaced.exists():
-        shutil.rmtree(replaced)
+        remove_tree(replaced)
 
 
 def read(checkpoint: Path) -> Manifest:
@@ -230,7 +230,7 @@ def step_of(checkpoint: Path) -> int:
 
 def make_room(folder: Path, needed: int) -> None:
     """Delete what an earlier save left unfinished; raise DiskFullError if `needed` bytes do not fit."""
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    remove_tree(folder / UNFINISHED, ignore_errors=True)
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE:
         raise DiskFullError(f"a checkpoint needs {needed / 1e9:.2f} GB, but {folder} has {free / 1e9:.2f} GB free")

@@ -30,6 +30,7 @@ from hydratune.training.trainer.checkpoint_files import (
 from hydratune.training.trainer.dataloader import protect_workers, seed_workers, set_epoch
 from hydratune.utils import clock, hub
 from hydratune.utils.errors import ConfigError, Problem, one_line
+from hydratune.utils.files import make_directory, remove_file, remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,10 @@ class CheckpointingMixin(Seq2SeqTrainer):
         final = folder / f"{PREFIX}{self.state.global_step}"
         needed = self._checkpoint_bytes(folder)
         if self.args.should_save:
-            folder.mkdir(exist_ok=True)  # no parents: the run's directory exists, unless it was removed meanwhile
+            # The parent, the directory of the run, exists, unless it was removed meanwhile.
+            make_directory(
+                folder, parents=False
+            )
             checkpoint_files.make_room(folder, needed)
         self.accelerator.wait_for_everyone()
         # All processes write into the hidden directory; then the main process renames it.
@@ -89,7 +93,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         try:
             super()._save_checkpoint(model, trial)
         except Exception as error:
-            shutil.rmtree(self._staged, ignore_errors=True)
+            remove_tree(self._staged, ignore_errors=True)
             # Torch and safetensors raise errors of their own for a full disk.
             if folder.exists() and shutil.disk_usage(folder).free < needed:
                 raise DiskFullError(f"the disk of {folder} is full; earlier checkpoints remain") from error
@@ -104,7 +108,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         if self.args.should_save:
             written = folder / UNFINISHED / final.name
             self.state.save_to_json(str(written / STATE))
-            (written / _PICKLE).unlink(missing_ok=True)
+            remove_file(written / _PICKLE)
             manifest = Manifest(self.lineage, loss, self.conditions, (*self.departures,), self._pending_evaluation)
             checkpoint_files.commit(written, final, manifest)
             (folder / UNFINISHED).rmdir()
