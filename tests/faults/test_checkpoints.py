@@ -75,7 +75,7 @@ def test_finish_replaces_a_checkpoint_before_it_removes_files(tmp_path, monkeypa
     """A process that is killed while it removes the earlier one of the same step leaves the new one."""
     checkpoint(tmp_path, 10)
 
-    def killed(folder):
+    def killed(folder, **_):
         (folder / "model.safetensors").unlink()
         raise KeyboardInterrupt
 

@@ -147,4 +147,6 @@ def _remove(candidate: _Candidate) -> bool:
         print(f"skipped {candidate.path}: the run was resumed", file=sys.stderr)
     except OSError as error:
         print(f"skipped {candidate.path}: {error.strerror or error}", file=sys.stderr)
+    except ConfigError as error:  # a link that leads elsewhere
+        print(f"skipped {candidate.path}: {error}", file=sys.stderr)
     return False

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hydratune.utils.errors import KEY, Problem
 from hydratune.utils.files import expand_home, is_inside
+from hydratune.utils.places import check_place
 from hydratune.utils.user_records import read_record, write_record
 
 _FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
@@ -25,7 +26,13 @@ _typed: set[str] = set()  # of this process, in case that the user's file cannot
 
 
 def record_typed(arguments: Sequence[str]) -> None:
-    """Record the folders among the arguments of a command that are outside the working directory."""
+    """Record the folders among the arguments of a command that are outside the working directory.
+
+    Raises:
+        ConfigError: A folder is a link of the project that leads elsewhere, which the user may not know.
+    """
+    for text in _folder_names(arguments):
+        check_place("--config-dir", expand_home(text))
     folders = {str(path) for text in _folder_names(arguments) if not _is_own(path := _resolved(text))}
     if new_folders := folders - _recorded():
         _typed.update(new_folders)

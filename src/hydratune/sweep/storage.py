@@ -164,7 +164,10 @@ def lock(storage: RDBStorage, url: str, study: str) -> AbstractContextManager[An
 def file_lock(url: str) -> FileLock | None:
     """Return a lock file next to a database that is a file, or None for a database server."""
     path = url.partition("sqlite:///")[2]
-    return files.file_lock(Path(f"{path}.lock")) if path else None
+    if not path:
+        return None
+    check_place("sweep.storage", Path(path))
+    return files.file_lock(Path(f"{path}.lock"))
 
 
 @contextmanager

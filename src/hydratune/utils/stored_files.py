@@ -30,13 +30,11 @@ def read_stored(path: Path, form: type[Form]) -> Form:
         form: A frozen dataclass, or a type such as `list[str]`.
 
     Raises:
-        OSError: The file cannot be read.
-        StoredFileError: The file is not JSON, lacks a key, or has a value of another type. Also if it is behind a link
-            that leads elsewhere.
+        OSError: The file cannot be read, or is behind a link that leads elsewhere.
+        StoredFileError: The file is not JSON, lacks a key, or has a value of another type.
     """
-    if link := untrusted_link(path):
-        raise StoredFileError(f"{link.name} is a link that leads out of its directory")
-    return parse_stored(read_regular(path), form)
+    with open_stored(path) as file:
+        return parse_stored(file.read(), form)
 
 
 def read_regular(path: Path) -> bytes:
@@ -54,9 +52,11 @@ def open_regular(path: Path) -> BinaryIO:
 
 def open_stored(path: Path) -> BinaryIO:
     """Open a file of a run or a sweep; raise OSError for a pipe, a device, or a link that leads elsewhere."""
+    file = open_regular(path)
     if link := untrusted_link(path):
+        file.close()
         raise OSError(errno.ELOOP, "a link leads out of its directory", str(link))
-    return open_regular(path)
+    return file
 
 
 def parse_stored(text: str | bytes, form: type[Form]) -> Form:

@@ -83,9 +83,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         needed = self._checkpoint_bytes(folder)
         if self.args.should_save:
             # The parent, the directory of the run, exists, unless it was removed meanwhile.
-            make_directory(
-                folder, parents=False
-            )
+            make_directory(folder, parents=False)
             checkpoint_files.make_room(folder, needed)
         self.accelerator.wait_for_everyone()
         # All processes write into the hidden directory; then the main process renames it.
