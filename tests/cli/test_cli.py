@@ -55,7 +55,7 @@ def test_printing_imports_no_code_of_runs(arguments, tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["help"], ["help", "train"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["help"], ["-h"]])
 def test_help_fits_one_screen_and_names_every_command(capsys, arguments):
     """All commands, in at most 45 lines of at most 80 columns."""
     with pytest.raises(SystemExit) as end:
@@ -93,15 +93,19 @@ def test_hydra_help_lists_all_options(capsys):
     assert "--dry-run" in out or "-n" in out.split()
 
 
-def test_help_of_a_command_is_that_of_its_flag(capsys):
-    """`help predict` is `predict --help`."""
-    outputs = []
-    for arguments in (["help", "predict"], ["predict", "--help"]):
-        with pytest.raises(SystemExit):
+COMMANDS = [*VERBS, *(f"sweep {name}" for name in ("plan", "status", "report", "finish"))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_form_of_help_describes_the_command(capsys, command):
+    """`help X`, `X --help`, and `X -h` print the same text, which begins with the usage of X."""
+    words, outputs = command.split(), set()
+    for arguments in (["help", *words], [*words, "--help"], [*words, "-h"]):
+        with contextlib.suppress(SystemExit):
             dispatch(arguments)
-        outputs.append(capsys.readouterr().out)
-    assert outputs[0] == outputs[1]
-    assert "predict" in outputs[0]
+        outputs.add(capsys.readouterr().out)
+    (output,) = outputs
+    assert output.startswith(f"usage: hydratune {command}")
 
 
 def test_help_into_a_closed_pipe_prints_no_error():

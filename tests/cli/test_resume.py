@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -48,8 +49,14 @@ def test_killed_and_resumed(toy, store, own_directory):
     (experiment,) = [one for one in client.search_experiments() if one.name == own_directory.name]
     (killed,) = client.search_runs([experiment.experiment_id])
     assert killed.info.status == "RUNNING"
+    planned = hydratune("resume", "run", "-n")
+    assert planned.returncode == 0, planned.stderr
     done = hydratune("resume", "run")
     assert done.returncode == 0, done.stderr
+    steps = [
+        re.search(r"(?:would resume run|resuming) from step (\d+)", text) for text in (planned.stdout, done.stderr)
+    ]
+    assert steps[0] and steps[1] and steps[0][1] == steps[1][1]
     (resumed,) = client.search_runs([experiment.experiment_id])
     assert (resumed.info.run_id, resumed.info.status) == (killed.info.run_id, "FINISHED")
     losses = client.get_metric_history(resumed.info.run_id, "train/loss")

@@ -77,4 +77,5 @@ def test_keys_in_hints_exist(form):
             parent, _, last = key.rpartition(".")
             node = OmegaConf.select(cfg, parent) if parent else cfg
             is_argument = parent == "trainer.args" and last in ARGUMENTS
-            assert key in groups or is_argument or last in {*(node or {})}, (name, typed)
+            is_column = parent == "dataset.columns"  # its keys are the columns of the task
+            assert key in groups or is_argument or is_column or last in {*(node or {})}, (name, typed)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 
 import pytest
 
 from hydratune.cli.main import dispatch
+from hydratune.cli.sweep import sweep_directory
 from hydratune.tracking import run_lookup
 from hydratune.tracking.client import connect
 from hydratune.tracking.journal import JOURNAL
@@ -188,3 +190,28 @@ def test_trial_without_a_model_is_not_called_unfinished(own_directory):
     assert "hydratune sweep finish multirun/x" in unfinished_run(trial, ["model"]).hints[0]
     for other in (unfinished_run(trial, ["metrics.json", "model"]), unfinished_run(own_directory, ["model"])):
         assert "sweep finish" not in str(other.hints)
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("text", ["a", "aa", "bbb"])
+def test_a_short_id_is_answered_with_the_shortest_length(text):
+    """The length in the error is one with which the ID is found."""
+    with pytest.raises(ConfigError) as error:
+        RunLookup().directory(text)
+    length = int(re.search(r"at least (\d+) characters", error.value.problems[0].hint)[1])
+    assert length > len(text)
+    assert RunLookup().find("c" * length).run_id == "c" * 32
+
+
+def test_latest_stands_for_the_newest_sweep(own_directory):
+    """`latest` is the sweep that began last, unless a sweep has this name."""
+    for number, name in enumerate(("old", "new", "older")):
+        folder = own_directory / "multirun" / name
+        folder.mkdir(parents=True)
+        (folder / PLAN).write_text("{}")
+        began = 1000 + (number if name != "older" else -1)
+        os.utime(folder / PLAN, (began, began))
+    assert sweep_directory("latest").name == "new"
+    (own_directory / "multirun" / "latest").mkdir()
+    (own_directory / "multirun" / "latest" / PLAN).write_text("{}")
+    assert sweep_directory("latest").name == "latest"

@@ -430,3 +430,14 @@ def test_visible_gpus_are_those_of_the_environment(monkeypatch):
     assert machine.visible_gpus() == ["2", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert machine.visible_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "threads", "is_named"), [("1", None, True), ("3", None, False), ("", None, False), ("1", 2, False)]
+)
+def test_ignored_threads_of_the_environment_are_named(on, caplog, monkeypatch, variable, threads, is_named):
+    """A run says that OMP_NUM_THREADS has no effect, unless it agrees or the config sets the threads."""
+    on(cores=3)
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    said(Hardware(threads=threads), caplog)
+    assert ("OMP_NUM_THREADS=" in caplog.text) == is_named

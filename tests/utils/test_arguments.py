@@ -61,3 +61,36 @@ def test_options_are_not_abbreviated(capsys):
         parser().parse_args(["--max-sample", "3"])
     assert end.value.code == 2
     assert "--max-samples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["new.csv"], ["new.jsonl", "--uri", "x"], ["--uri", "x", "data/new.parquet"]])
+def test_a_file_without_a_run_is_answered_with_the_command(words, capsys):
+    """The hint has a run before the file."""
+    made = parser()
+    for name in ("run", "file"):
+        made.add_argument(name, metavar=name.upper())
+    with pytest.raises(SystemExit):
+        made.parse_args(words)
+    output = capsys.readouterr().err
+    assert "RUN is required" in output
+    file = next(word for word in words if "new" in word)
+    assert f"hydratune predict latest {file}\n" in output
+
+
+@pytest.mark.parametrize(
+    ("operands", "option", "hint"),
+    [
+        (["RUN", "FILE", "KEY=VALUE"], "--data", "hydratune predict RUN FILE"),
+        (["RUN", "KEY=VALUE"], "--test-file", "dataset.files.test=VALUE"),
+        (["RUN", "KEY=VALUE"], "--label", "dataset.columns.label=VALUE"),
+        (["RUN"], "--label", "hydratune predict --help"),
+    ],
+)
+def test_options_of_other_tools_name_the_operand(operands, option, hint, capsys):
+    """An option that is a key or a file here is answered by what to type."""
+    made = ArgumentParser(prog="hydratune predict")
+    for name in operands:
+        made.add_argument(name.lower(), metavar=name, nargs="*" if "=" in name else None)
+    with pytest.raises(SystemExit):
+        made.parse_args([*(name.lower() for name in operands if "=" not in name), option])
+    assert hint in capsys.readouterr().err

@@ -11,6 +11,7 @@ import re
 import resource
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hydratune.config import allowlist, config_folders, servers, trust
@@ -36,7 +37,7 @@ from hydratune.utils.python_processes import protect_children
 # Verb -> the function that takes the remaining arguments and returns the exit code; imported when it is called.
 VERBS = {
     "init": "hydratune.cli.init:main",
-    "train": "hydratune.cli.train_or_print:train_or_print",
+    "train": "hydratune.cli.train_or_print:main",
     "resume": "hydratune.cli.resume:main",
     "sweep": "hydratune.cli.sweep:main",
     "lr-find": "hydratune.cli.lr_find:main",
@@ -100,7 +101,7 @@ def main() -> None:
         sys.exit(_dispatch_or_end(sys.argv[1:]))
     except ConfigError as error:
         is_unused = _is_resumable(sys.argv[1:]) and not error.after_start
-        print_errors(error.problems, "; nothing was run" if is_unused else "")
+        print_errors(_with_project(error.problems), "; nothing was run" if is_unused else "")
         sys.exit(USER_ERROR)
     except BrokenPipeError:  # `hydratune configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it again at exit
@@ -110,6 +111,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)  # below the progress bar
         sys.exit(INTERRUPTED)
+
+
+def _with_project(problems: Sequence[Problem]) -> list[Problem]:
+    """Add the directory of the project to the last error if the command was started below it."""
+    *others, last = problems
+    if folder := trust.project_above():
+        last = replace(last, hint="\n".join(filter(None, (last.hint, trust.place_of(folder)))))
+    return [*others, last]
 
 
 def _dispatch_or_end(arguments: Sequence[str]) -> int:
@@ -158,7 +167,10 @@ def dispatch(arguments: Sequence[str]) -> int:
             hint = similar("command", _ALIASES.get(verb, verb), VERBS, "list the commands with `hydratune --help`")
             raise ConfigError(Problem(verb, f"unknown command {verb!r}", hint))
     else:
-        verb, rest = "train", list(arguments)
+        from hydratune.cli.train_or_print import train_or_print
+
+        _check_address_space()
+        return train_or_print(arguments)
     if verb in _LARGE:
         _check_address_space()
     module, _, function = VERBS[verb].partition(":")

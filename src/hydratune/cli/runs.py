@@ -19,6 +19,7 @@ from hydratune.cli.run_list import (
     format_age,
     run_status,
 )
+from hydratune.config import trust
 from hydratune.tracking.run_directories import find_runs
 from hydratune.tracking.run_lookup import SHORT_ID
 from hydratune.utils import clock
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(asdict(run) | {"directory": str(run.directory)}))
         return 0
     if not newest:
-        print("no runs found; train one with `hydratune`")
+        above = trust.project_above()
+        print("no runs found; " + (trust.place_of(above) if above else "train one with `hydratune`"))
         return 0
     _print_whole(_table(newest))
     if count > len(newest):

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.sweep_finish import finish
+from hydratune.cli.train_options import print_options
 from hydratune.cli.train_or_print import train_or_print
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.instantiate import build
@@ -20,6 +21,8 @@ from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import page, results, tables
 from hydratune.sweep.stored_plan import stored_sweep
 from hydratune.sweep.study import Study
+from hydratune.tracking.run_directories import start_time
+from hydratune.tracking.run_lookup import LATEST
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
 from hydratune.utils.console import watch
 from hydratune.utils.errors import KEY, ConfigError, Problem, similar
@@ -30,10 +33,12 @@ if TYPE_CHECKING:
     from hydratune.utils.fitted_table import FittedTable
 
 _PLACE = Path("multirun")
+_PLAN_HELP = "List the trials of a sweep, and validate them. Arguments are those of hydratune -m."
 _USAGE = """usage: hydratune sweep plan KEY=VALUE ...
        hydratune sweep status NAME [--watch]
        hydratune sweep report NAME
-       hydratune sweep finish NAME [--seeds 4,5,6] [--trial N] [-n] [KEY=VALUE ...]
+       hydratune sweep finish NAME [--seeds 4,5,6] [--trial N] [-n]
+                              [KEY=VALUE ...]
 
 plan    list the trials of hydratune -m KEY=VALUE ..., and validate them
 status  print the state of a sweep, even while it is running
@@ -46,6 +51,8 @@ Start or resume a sweep: hydratune -m KEY=VALUE ..."""
 def main(arguments: Sequence[str]) -> int:
     """Run the subcommand in the first argument, and return the exit code."""
     subcommand, *rest = arguments or ["--help"]
+    if subcommand == "help":
+        subcommand, *rest = [*rest, "--help"]
     if subcommand in ("-h", "--help"):
         print(_USAGE)
         return 0
@@ -90,6 +97,9 @@ def _status(arguments: Sequence[str]) -> int:
 
 
 def _plan(arguments: Sequence[str]) -> int:
+    if {"-h", "--help"} & {*arguments}:
+        print_options("hydratune sweep plan", _PLAN_HELP)
+        return 0
     return train_or_print(["-m", *arguments, DRY_RUN[-1]])
 
 
@@ -138,7 +148,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help=f"sweep directory, or its name in {_PLACE}/")
+    parser.add_argument("name", metavar="NAME", help=f"sweep directory, its name in {_PLACE}/, or `{LATEST}`")
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -151,15 +161,23 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def open_sweep(name: str) -> tuple[Plan, DictConfig]:
     """Return a sweep by its name, and the config that its trials have in common; see `stored_sweep`."""
-    return stored_sweep(_directory(name))
+    return stored_sweep(sweep_directory(name))
 
 
-def _directory(name: str) -> Path:
+def sweep_directory(name: str) -> Path:
+    """Return the directory of a sweep: a path, a name, or `latest`."""
     for folder in (Path(name), _PLACE / name):
         if (folder / PLAN).is_file():
             check_place("NAME", folder)
             return folder
-    sweep_names = [path.parent.name for path in _PLACE.glob(f"*/{PLAN}")]
+    sweeps = sorted((path.parent for path in _PLACE.glob(f"*/{PLAN}")), key=start_time)
+    if name == LATEST:
+        if not sweeps:
+            hint = "start one with `hydratune -m KEY=VALUE,VALUE`"
+            raise ConfigError(Problem("NAME", f"no sweeps in {_PLACE}/", hint))
+        check_place("NAME", sweeps[-1])
+        return sweeps[-1]
+    sweep_names = [sweep.name for sweep in sweeps]
     otherwise = f"pass a sweep directory, or its name in {_PLACE}/"
     hint = similar("sweep", Path(name).name, sweep_names, otherwise)
     raise ConfigError(Problem("NAME", f"no such sweep: {name!r}", hint))

@@ -37,7 +37,7 @@ from hydratune.sweep.study import Study
 from hydratune.training.job import hydra_job
 from hydratune.training.launch import is_distributed, launch, machines, other_machine, resume_command, run_directory
 from hydratune.training.preflight import preflight
-from hydratune.training.resume import check_seed
+from hydratune.training.resume import check_seed, resume_text
 from hydratune.training.run import run
 from hydratune.utils import signals, slurm, watchdog
 from hydratune.utils.errors import FAILED, KEY, ConfigError, MachineLostError, NotFiniteError, Problem
@@ -90,11 +90,14 @@ def train(
         raise ConfigError(compose_error(error)) from error
     if continued:
         check_seed(cfg, continued)
+    target = Path(cfg.hydra.run.dir).absolute()
     if dry_run:
-        print(f"one run; no errors found\n{preflight([cfg], dry_run, reads_rows=True)}")
+        previous = continued or (same_command(target, request) if cfg.resume else None)
+        is_finished = previous and (previous / METRICS).is_file()
+        first = f"{os.path.relpath(previous)}: finished" if previous and is_finished else resume_text(previous)
+        print(f"{first}; no errors found\n{preflight([cfg], dry_run, reads_rows=True)}")
         return 0
     n_machines, number = machines(cfg)
-    target = Path(cfg.hydra.run.dir).absolute()
     if not continued and (continued := _previous(cfg, target, request, n_machines)):
         check_links(continued)
     run_dir = continued or target

@@ -36,9 +36,17 @@ def _train_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def print_options() -> None:
-    """Print all options of training and of sweeps."""
+def print_options(command: str = "hydratune", description: str = "") -> None:
+    """Print all options of training and of sweeps.
+
+    Args:
+        command: Command that takes them.
+        description: Description of the command; empty for one of the options.
+    """
     parser = _train_parser()
+    parser.prog, parser.description = command, description or parser.description
+    if description:
+        parser.usage = f"{command} [OPTIONS] [KEY=VALUE ...]"
     for action in parser._actions:  # one of Hydra's texts is made only when it is printed
         action.help = action.help and str(action.help)
     parser.print_help()
@@ -65,7 +73,10 @@ def _unknown_option(parser: argparse.ArgumentParser, text: str, arguments: Seque
     flag, _, value = text.removeprefix("--").partition("=")
     following = [*arguments[arguments.index(text) + 1 :], "-"][0]
     value = value or ("" if following.startswith("-") or re.match(r"[\w.+~/@]+=", following) else following)
-    hint = suggest_override(flag, value, Request().groups, has_option=_chooses(arguments, meaning_of(flag)))
+    groups = Request().groups
+    if value in groups.get(flag, ()):  # `--sweep tpe` chooses a sampler, but `--sweep` alone means `-m`
+        return Problem(f"--{flag}", f"unknown option --{flag}", f"use {flag}={value}")
+    hint = suggest_override(flag, value, groups, has_option=_chooses(arguments, meaning_of(flag)))
     hint = hint or suggest_flag(parser, flag)
     return Problem(f"--{flag}", f"unknown option --{flag}", hint or f"see `{parser.prog} --help`")
 

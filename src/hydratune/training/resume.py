@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -58,6 +59,19 @@ def check_seed(cfg: DictConfig, directory: Path) -> None:
         name, seed = next(iter(seeds.items()))
         text = f"cannot resume with seed={cfg.seed}: {name} was trained with seed={seed}"
         raise ConfigError(Problem("seed", text, f"set seed={seed}, or start a new run"))
+
+
+def resume_text(directory: Path | None) -> str:
+    """Return which run a command would resume, and from which step, for a dry run."""
+    from hydratune.training.trainer.checkpoint_files import find_damage, list_checkpoints, step_of
+
+    if directory is None:
+        return "one run"
+    path = os.path.relpath(directory)
+    for checkpoint in list_checkpoints(directory / CHECKPOINTS):
+        if not find_damage(checkpoint):
+            return f"would resume {path} from step {step_of(checkpoint):,}"
+    return f"would start {path} again, which has no valid checkpoint"
 
 
 def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -52,9 +53,12 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     if foreign := foreign_code(cfg):
         log.warning("code: this run executes code beyond hydratune's own allow-list: %s", ", ".join(foreign))
     setup = set_up(cfg, job)
+    from hydratune.training.trainer.checkpoint_files import step_of
     from hydratune.training.trainer.fsdp import gather_weights
 
     log.info("batches: %s", schedule(setup.trainer))
+    if setup.checkpoint:
+        log.info("resuming from step %s", f"{step_of(Path(setup.checkpoint)):,}")
     exact = exactness(setup.trainer)
     log.info("resume: %s", "bit-exact" if exact == "yes" else f"not bit-exact{exact.removeprefix('no')}")
     dataset_infos = artifacts.dataset_infos(cfg, job, setup.data.splits)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydratune.utils.errors import USER_ERROR, similar
+from hydratune.utils.file_suffixes import SUFFIXES
 from hydratune.utils.logs import QUIET, VERBOSE
 from hydratune.utils.messages import print_error
 from hydratune.utils.other_names import meaning_of
@@ -22,6 +25,7 @@ _MESSAGES = (
     (r"^unrecognized arguments: ", "unexpected arguments: "),
 )
 VERBOSITY_FLAGS = {QUIET: ("-q", "--quiet"), VERBOSE: ("-v", "--verbose")}  # of every command
+_DATA = ("dataset", *(f"dataset.files.{split}" for split in ("train", "validation", "test")))  # keys that name data
 DRY_RUN = ("-n", "--dry-run")  # compose and validate, and run nothing
 
 
@@ -45,6 +49,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the arguments, of which options may be anywhere."""
+        self.typed = list(sys.argv[2:] if args is None else args)
         known, rest = self.parse_known_intermixed_args(args, namespace)
         if rest:
             report_unexpected(self, rest)
@@ -62,14 +67,18 @@ def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoRetur
         message = f"unknown option {short[1]}"
     elif unknown := re.match(r"unrecognized arguments: --(\w[\w-]*)", message):
         message = f"unknown option --{unknown[1]}"
-        hint = suggest_flag(parser, unknown[1]) or hint
+        hint = suggest_flag(parser, unknown[1]) or _suggest_operand(parser, unknown[1]) or hint
     elif required := re.fullmatch("the following arguments are required: (.+)", message):
         optional = [action.metavar for action in parser._actions if action.nargs == argparse.ZERO_OR_MORE]
         missing = [name for name in required[1].split(", ") if name not in optional]
         message = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} required"
+        if missing == ["FILE"] and (file := _typed_file(parser)):  # argparse takes the file for RUN
+            message = f"RUN is required before {file!r}"
+            # Other typed words are not repeated, since the value of an unknown option may be a secret.
+            hint = f"for the newest run: {parser.prog} latest {shlex.quote(file)}\nlist the runs with `hydratune runs`"
     for pattern, text in _MESSAGES:
         message = re.sub(pattern, text, message)
-    print_error(message, hint)
+    print_error(message, *hint.splitlines())
     sys.exit(USER_ERROR)
 
 
@@ -82,6 +91,24 @@ def report_unexpected(parser: argparse.ArgumentParser, arguments: Sequence[str])
         name = flag.partition("=")[0] if flag.startswith("--") else flag[:2]
         report_usage_error(parser, f"unrecognized arguments: {name}")
     report_usage_error(parser, f"unrecognized arguments: {' '.join(arguments)}")
+
+
+def _typed_file(parser: argparse.ArgumentParser) -> str:
+    """Return the data file among the typed arguments; empty if there is none."""
+    words = getattr(parser, "typed", [])
+    files = (word for word in words if not word.startswith("-") and Path(word).suffix.lower() in SUFFIXES)
+    return next((word for word in files if not Path(word).is_dir()), "")
+
+
+def _suggest_operand(parser: argparse.ArgumentParser, flag: str) -> str:
+    """Return the hint for an option of another tool that is an operand here; empty if there is none."""
+    metavars = [action.metavar for action in parser._actions if not action.option_strings]
+    meaning = meaning_of(flag)
+    if meaning in _DATA:
+        if "FILE" in metavars:
+            return f"name the file without an option: {parser.prog} RUN FILE"
+        meaning = "dataset.files.test"
+    return f"use {meaning}=VALUE" if "." in meaning and "KEY=VALUE" in metavars else ""
 
 
 def suggest_flag(parser: argparse.ArgumentParser, flag: str) -> str:

@@ -51,6 +51,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "dataset.max_samples.validation": ("max_eval_samples", "max_val_samples"),
     "dataset.max_samples.test": ("max_test_samples", "max_predict_samples"),
     "dataset.validation_size": ("val_size", "val_split", "validation_split"),
+    "dataset.columns.label": ("label", "label_col", "label_column", "target", "target_column"),
+    "dataset.columns.text": ("text", "text_col", "text_column"),
     "task.max_length": ("len", "max_len", "max_length", "max_seq_len", "max_seq_length", "seq_len"),
     "cv.folds": ("folds", "k_folds", "n_folds", "num_folds"),
     # the run, its record, and sweeps
@@ -61,11 +63,13 @@ NAMES: dict[str, tuple[str, ...]] = {
     "tracking.experiment_name": ("mlflow_experiment", "experiment_name"),
     "tracking.run_name": ("run_name",),
     "sweep.n_trials": ("trials", "n_trials", "num_trials"),
+    "--multirun": ("sweep", "grid", "grid_search", "hparam_search", "hparams_search", "multi_run"),
     "--out": ("output", "output_file"),
 }
 # Beginning of keys that only one option of a group has -> the override that chooses the option.
 _OPTIONS = {
     "adapter.config.": "adapter=lora",
+    "dataset.columns.": "dataset=local",
     "dataset.files.": "dataset=local",
     "dataset.validation_size": "dataset=local",
     "hardware.fsdp_config": "hardware=fsdp",

@@ -63,6 +63,7 @@ class Hardware(Configurable):
     auto_micro_batch: bool = True
     cpu_optimizations: bool = True
     _device: str = field(default="cpu", init=False, repr=False)
+    _ignored_threads: str = field(default="", init=False, repr=False)
     _said: list[str] = field(default_factory=list, init=False, repr=False)
 
     def check(self) -> Iterator[Problem]:
@@ -92,6 +93,8 @@ class Hardware(Configurable):
         precision = choices.precision(self.precision, self._device, this_machine, given)
         workers = choices.workers(self.dataloader_num_workers, self._device, this_machine)
         torch.set_num_threads(threads.value)
+        typed = "" if self.threads or is_rank() else os.environ.get("OMP_NUM_THREADS", "")
+        self._ignored_threads = "" if typed == str(threads.value) else typed
         repeat_exactly(self.deterministic)
         mode = {"tf32": "tf32", "fp32": "ieee"}.get(precision.value, "none")  # Trainer sets it, but does not reset it
         torch.backends.fp32_precision = mode
@@ -164,7 +167,9 @@ class Hardware(Configurable):
             self._said += fit_batch_size(trainer, memory and memory // _local_processes(), checkpoint)
 
     def log_summary(self) -> None:
-        """Log one line with the choices since `prepare` and their reasons."""
+        """Log one line with the choices since `prepare` and their reasons, and before it a setting that is ignored."""
+        if self._ignored_threads:
+            log.info("hardware: OMP_NUM_THREADS=%s is ignored; to use it, set hardware.threads", self._ignored_threads)
         log.info("hardware: %s", ", ".join(self._said))
 
 
