@@ -222,6 +222,14 @@ def test_experiment_page_draws_what_was_measured():
     assert len({chart["uuid"] for chart in charts}) == len(charts)
 
 
+def test_charts_have_the_setting_if_some_runs_lack_its_logarithm():
+    """Only a sweep records logarithms; the chart would omit all other runs of the experiment."""
+    runs = [data(["eval/loss"], rate=f"1e-{i}", **more) for i, more in ((3, {"log10_rate": "-3.0"}), (4, {}))]
+    runs_page(client := FakeClient(*runs), "1")
+    (state,) = client.tags.values()
+    assert [chart["xaxis"]["key"] for chart in state["compareRunCharts"] if chart["type"] == "SCATTER"] == ["rate"]
+
+
 def test_single_points_are_not_drawn_as_curves():
     """A run of one step, or with one evaluation, has no curve; its value is in the table and in the bars."""
     client = FakeClient(data(["train/loss", "eval/loss", "best/loss", "train/learning_rate"]))

@@ -128,7 +128,7 @@ def _chart_kinds(
     """
     differing = _differing(params)
     settings = [name for name in differing if not name.startswith(_OF_DATA)]
-    varied = [name for name in settings if f"{LOG10}{name}" not in settings][:_MOST_AXES]
+    varied = [name for name in settings if not _is_drawn_otherwise(name, params)][:_MOST_AXES]
     curve = f"eval/{objective.partition('/')[2]}"
     if lines := [name for name in ("train/loss", "eval/loss") if is_curve(name)]:
         yield _lines(lines, "Loss: training and validation")
@@ -143,6 +143,13 @@ def _chart_kinds(
     yield {"type": "BAR", "metricKey": objective, "displayName": objective}
     if is_curve("train/learning_rate"):
         yield _lines(["train/learning_rate"], "Learning rate")
+
+
+def _is_drawn_otherwise(name: str, params: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether charts show a param by its logarithm, or the logarithm, which some runs lack, by the param."""
+    plain = name.removeprefix(LOG10)
+    has_logarithms = all(f"{LOG10}{plain}" in run_params for run_params in params if plain in run_params)
+    return has_logarithms if name == plain else not has_logarithms
 
 
 def _lines(names: Sequence[str], title: str) -> dict[str, Any]:

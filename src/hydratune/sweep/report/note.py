@@ -71,7 +71,7 @@ def best_sentences(plan: Plan, rows: Sequence[results.TrialRow]) -> Iterator[str
     """Yield the values and the settings of the best trial, and how they are to be read."""
     for row in results.pareto_front(plan, rows)[:1]:
         yield f"Best: {results.scores_text(plan, row)} (trial {row.number}: {row.name}{results.ties(plan, rows, row)})"
-        yield "This score is biased upwards, because validation selected the trial."
+        yield "The score of the best trial is biased upwards, because validation selected it."
         name, runs = next(iter(plan.objectives)).removeprefix("eval_"), retrained(plan.directory, row.number)
         scores: dict[str, float] = {}
         for run in runs:
