@@ -30,10 +30,11 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 tr:last-child > * { border-bottom: 0; }
 td { overflow-wrap: anywhere; max-width: 34rem; white-space: pre-wrap; }
-thead th { position: sticky; top: 0; background: var(--panel); font-weight: 600; white-space: nowrap; }
+thead th { position: sticky; top: 0; background: var(--panel); font-weight: 600;
+  vertical-align: bottom; }
 tbody th { font-weight: 500; color: var(--muted); white-space: nowrap; }
 td.short { white-space: nowrap; }
-td.long { min-width: 24rem; }
+td.long { min-width: clamp(13rem, 25vw, 24rem); }
 th.number, td.number { text-align: right; white-space: nowrap; }
 th.sortable { cursor: pointer; }
 th.sortable::after { content: " \\2195"; color: var(--muted); font-weight: 400; }
@@ -52,6 +53,7 @@ figure.wide { grid-column: 1 / -1; }
 figcaption { font-weight: 600; }
 .plot { width: 100%; }
 img.thumbnail { width: 48px; height: 48px; object-fit: contain; image-rendering: pixelated; vertical-align: middle; }
+@media (max-width: 1000px) { th, td { padding: .25rem .4rem; font-size: .87rem; } td.short { white-space: pre-wrap; } }
 @media print { body { max-width: none; padding: 0; font-size: 12px; } .scroll { max-height: none; overflow: visible; }
   figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } thead th { position: static; }
   th.sortable::after { content: ""; } .figures { grid-template-columns: 1fr 1fr; } }
