@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 REPORT_PAGE = "report.html"
+_BREAKS, _BREAK = re.compile(r"[_/]|\.(?=[A-Za-z])"), r"\g<0><wbr>"
 _LONGEST_CELL, _SHORT_CELL = 600, 32  # characters; short cells have no line breaks
 
 
@@ -155,8 +157,9 @@ def _cell(value: Any, is_number: bool) -> str:
         return f'<td class="number" data-value="{value.number}">{value}</td>'
     if isinstance(value, Html):
         return f"<td>{value}</td>"
-    kind = ' class="short"' if len(str(value)) <= _SHORT_CELL else ' class="long"'
-    return f"<td{kind}>{text(shortened(str(value), _LONGEST_CELL))}</td>"
+    if len(str(value)) > _SHORT_CELL:
+        return f'<td class="long">{text(shortened(str(value), _LONGEST_CELL))}</td>'
+    return f'<td class="short">{_BREAKS.sub(_BREAK, text(value))}</td>'  # in narrow pages, names break between words
 
 
 def shortened(value: str, longest: int) -> str:
