@@ -53,8 +53,8 @@ figure.wide { grid-column: 1 / -1; }
 figcaption { font-weight: 600; }
 .plot { width: 100%; }
 img.thumbnail { width: 48px; height: 48px; object-fit: contain; image-rendering: pixelated; vertical-align: middle; }
-@media (max-width: 1000px) { th, td { padding: .25rem .4rem; font-size: .87rem; }
-  td.short { white-space: pre-wrap; overflow-wrap: break-word; } td.long { min-width: 11rem; } }
+@media (max-width: 1000px) { th, td { padding: .25rem .35rem; font-size: .87rem; }
+  td.short { white-space: pre-wrap; overflow-wrap: break-word; } td.long { min-width: 8.5rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 12px; } .scroll { max-height: none; overflow: visible; }
   figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } thead th { position: static; }
   th.sortable::after { content: ""; } .figures { grid-template-columns: 1fr 1fr; } }
