@@ -151,6 +151,7 @@ def heatmap(
         colorbar={"title": {"text": "share of the true label", "side": "right"}, "tickformat": ".0%", "thickness": 12},
     )
     figure = go.Figure(matrix)
-    axis = {"type": "category", "dtick": 1, "showgrid": False}
-    figure.update_xaxes(title="predicted", tickangle=-45 if len(columns) > 4 else 0, **axis)
+    axis = {"type": "category", "dtick": 1, "showgrid": False, "tickfont_size": 12 if few else 10}
+    angle = 0 if len(columns) <= 4 else -45 if few else -90  # slanted labels would overlap in narrow pages
+    figure.update_xaxes(title="predicted", tickangle=angle, **axis)
     return figure.update_yaxes(title="true", autorange="reversed", **axis)

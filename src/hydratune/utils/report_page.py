@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REPORT_PAGE = "report.html"
 _BREAKS, _BREAK = re.compile(r"[_/]|\.(?=[A-Za-z])"), r"\g<0><wbr>"
+_LEAST_WORDS = 3  # of a text that is not a name
 _LONGEST_CELL, _SHORT_CELL = 600, 32  # characters; short cells have no line breaks
 
 
@@ -157,9 +158,12 @@ def _cell(value: Any, is_number: bool) -> str:
         return f'<td class="number" data-value="{value.number}">{value}</td>'
     if isinstance(value, Html):
         return f"<td>{value}</td>"
-    if len(str(value)) > _SHORT_CELL:
-        return f'<td class="long">{text(shortened(str(value), _LONGEST_CELL))}</td>'
-    return f'<td class="short">{_BREAKS.sub(_BREAK, text(value))}</td>'  # in narrow pages, names break between words
+    content = str(value)
+    is_name = len(content.split()) < _LEAST_WORDS  # e.g. a label, also with a number after it
+    if len(content) > _SHORT_CELL and not is_name:
+        return f'<td class="long">{text(shortened(content, _LONGEST_CELL))}</td>'
+    kind = "short" if len(content) <= _SHORT_CELL else "name"
+    return f'<td class="{kind}">{_BREAKS.sub(_BREAK, text(shortened(content, _LONGEST_CELL)))}</td>'
 
 
 def shortened(value: str, longest: int) -> str:

@@ -34,6 +34,7 @@ thead th { position: sticky; top: 0; background: var(--panel); font-weight: 600;
   vertical-align: bottom; }
 tbody th { font-weight: 500; color: var(--muted); white-space: nowrap; }
 td.short { white-space: nowrap; }
+td.name { overflow-wrap: break-word; }
 td.long { min-width: clamp(13rem, 25vw, 24rem); }
 th.number, td.number { text-align: right; white-space: nowrap; }
 th.sortable { cursor: pointer; }
