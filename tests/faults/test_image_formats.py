@@ -127,6 +127,15 @@ def test_rows_of_another_project_name_images_inside(image_files, own_directory, 
     assert bad_rows(path.format(own_directory), as_struct=False) == []
 
 
+@pytest.mark.parametrize("name", ["x:..:y", "x:..", "..:x"])
+def test_name_of_a_dataset_allows_no_other_folder(image_files, own_directory, name):
+    """Names can contain the character that separates paths in variables of the environment."""
+    private = own_directory.parent / "x.png"
+    shutil.copy(image_files / "x.png", private)
+    user_settings.restrict_images(OmegaConf.create({"dataset": {"path": name}}), ["seed"])
+    assert [(row.row, row.column) for row in bad_rows(str(private), as_struct=False)] == [(0, "image")]
+
+
 REPOSITORIES = {"dataset.path": {"path": "me/named"}, "sources": {"sources": {"a": {"path": "me/named"}}}}
 
 

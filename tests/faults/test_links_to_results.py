@@ -14,6 +14,7 @@ from hydratune.config.composition import Request
 from hydratune.evaluation.compare.plot import draw
 from hydratune.tracking.client import connect
 from hydratune.tracking.run_lookup import RunLookup
+from hydratune.utils import places
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.files import LOCK, try_lock
 
@@ -71,6 +72,19 @@ def test_run_behind_a_link_is_refused_from_other_directories(own_directory, vict
             RunLookup().directory(text)
     text = os.path.relpath(own_directory / "mine" / "outputs" / "run")
     assert RunLookup().directory(text) == Path(text)  # positive control
+
+
+@pytest.mark.parametrize("target", ["x", "y", "missing"])
+def test_run_behind_a_loop_of_links_is_an_error(own_directory, target):
+    """Without a traceback."""
+    (own_directory / "outputs").mkdir()
+    (own_directory / "outputs" / "x").symlink_to(target)
+    (own_directory / "outputs" / "y").symlink_to("x")
+    for text in ("outputs/x", "outputs/x/run", "outputs/x/latest"):
+        with pytest.raises(ConfigError):
+            RunLookup().directory(text)
+    with contextlib.suppress(ConfigError):
+        places.check_place("RUN", own_directory / "outputs" / "x" / "run")
 
 
 def test_store_below_proc_is_refused(own_directory):

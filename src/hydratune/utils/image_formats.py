@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,12 +38,13 @@ def restrict_image_folders(folders: Sequence[Path] | None) -> None:
     """
     os.environ.pop(FOLDERS, None)
     if folders is not None:
-        os.environ[FOLDERS] = os.pathsep.join(os.path.abspath(folder) for folder in folders)  # noqa: PTH100 (as `datasets` does)
+        # JSON, because names of folders can contain the separator of paths.
+        os.environ[FOLDERS] = json.dumps([os.path.abspath(folder) for folder in folders])  # noqa: PTH100 (as `datasets`)
 
 
 def is_allowed_image(path: str) -> bool:
     """Return whether a row may name this file, also if the file is a link."""
-    folders = [Path(folder) for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
+    folders = [*map(Path, json.loads(os.environ.get(FOLDERS) or "[]"))]
     target = Path(path).resolve()
     return not folders or any(is_inside(target, folder) for folder in (*folders, *_extracted(target, folders)))
 

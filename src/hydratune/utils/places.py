@@ -48,8 +48,8 @@ def untrusted_link(path: Path) -> Path | None:
     for place in reversed([absolute, *absolute.parents]):
         if not place.is_symlink() or not _may_be_of_others(place, absolute):
             continue
-        target = place.resolve()
-        if not target.is_relative_to(place.parent.resolve()) and not is_trusted(place, [str(target)]):
+        target = Path(os.path.realpath(place))  # `Path.resolve` raises RuntimeError for a loop
+        if not target.is_relative_to(os.path.realpath(place.parent)) and not is_trusted(place, [str(target)]):
             return place
     return None
 
@@ -71,7 +71,7 @@ def check_place(key: str, path: Path) -> None:
 
 def link_problem(key: str, link: Path) -> Problem:
     """Return the error for a link that the user has not trusted."""
-    target = str(link.resolve())
+    target = os.path.realpath(link)
     command = "hydratune trust"
     if link.parent != Path.cwd():
         command = f"cd {shlex.quote(str(link.parent))} && {command}"
