@@ -250,3 +250,16 @@ def test_a_lost_store(train, toy, store, caplog):
     assert f"not logged to MLflow: MLflow store not found: '{store.removeprefix('sqlite:///')}'" in caplog.text
     assert (result.directory / "evaluations" / "again.json").is_file()
     assert not Path(store.removeprefix("sqlite:///")).exists()
+
+
+def test_the_split_and_the_name_are_those_of_the_user(finished, caplog):
+    """A test file is not called train, and the run's own rows are not named after a class."""
+    other([{"text": "a good film", "label": "pos"}, {"text": "a bad film", "label": "new"}])
+    with pytest.raises(ConfigError) as error:
+        scored(finished, *OTHER)
+    assert "train" not in str(error.value)
+    caplog.clear()
+    evaluation = scored(finished, *OTHER, "dataset.unseen_labels=drop")
+    assert (evaluation.name, evaluation.split) == ("other", "test")
+    assert "train" not in caplog.text.replace("training", "").replace("trained", "")
+    assert scored(finished).name == "own_test"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydratune.cli.label_summary import label_line
 from hydratune.cli.run_argument import add_run_argument
 from hydratune.config import trust
 from hydratune.evaluation.evaluate import CHANGES, Evaluation, evaluate
@@ -16,6 +17,7 @@ from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, setting
 from hydratune.utils.file_suffixes import SUFFIXES, suffix
+from hydratune.utils.files import EVALUATIONS
 from hydratune.utils.logs import show_progress
 from hydratune.utils.short_forms import metric_name, number_text
 
@@ -43,7 +45,10 @@ def main(arguments: Sequence[str]) -> int:
     run = open_run(args.run, args.uri)
     evaluation = evaluate(run, args.overrides, args.name, args.config_dir or trust.config_dir())
     _show(evaluation)
-    for path in evaluation.write(run.directory):
+    paths = evaluation.write(run.directory)
+    if labels := label_line(run.directory / EVALUATIONS / f"{evaluation.name}.tables"):
+        print(f"labels   {labels}")
+    for path in paths:
         print(f"file     {os.path.relpath(path)}")
     return _record(run.directory, evaluation)
 

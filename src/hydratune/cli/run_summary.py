@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydratune.cli.label_summary import label_line
 from hydratune.training.hardware.batch_size import is_oom
 from hydratune.training.results import SOUP, RunResult, split_metrics
 from hydratune.utils.console import plain_console
+from hydratune.utils.report_page import REPORT_PAGE
 from hydratune.utils.short_forms import metric_name, number_text
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ _LITTLE = 2**20  # bytes
 
 
 def show(result: RunResult, cfg: Mapping[str, Any]) -> None:
-    """Print the metrics of a run, the checkpoint that they are of, its files, and the command that opens MLflow.
+    """Print the metrics of a run, its checkpoint, worst labels, report, and files, and the command that opens MLflow.
 
     Args:
         result: Result of the run.
@@ -32,6 +34,10 @@ def show(result: RunResult, cfg: Mapping[str, Any]) -> None:
         console.print(f"model    {_checkpoint(result.metrics, cfg)}")
     if not split_metrics(result.metrics, "test"):
         console.print(f"test     not measured: {_no_test(cfg['dataset'])}")
+    if labels := label_line(result.directory / "tables"):
+        console.print(f"labels   {labels}")
+    if (report := result.directory / REPORT_PAGE).is_file():
+        console.print(f"report   {os.path.relpath(report)}")
     console.print(f"files    {os.path.relpath(result.directory)}")
     if result.link:
         console.print(f"MLflow   {result.link}")

@@ -140,7 +140,7 @@ def evaluate(
         user_settings.restrict_images(cfg, typed_keys)
     is_other = any(not is_in(key, _SAME_DATA) for key in _keys(overrides) if is_in(key, ("dataset",)))
     file_split = _one_file(cfg) if is_other else None
-    evaluation_name = _checked_name(name or _name(cfg, file_split))
+    evaluation_name = _checked_name(name or _name(cfg, overrides, file_split)) if name or is_other else ""
     _use_balanced_weights(cfg, run)
     task = build_task(cfg)
     source = _source(cfg, task, file_split)
@@ -150,10 +150,9 @@ def evaluate(
         loaded = load(replace(run, cfg=cfg), task, load_processor(run, task), Path(folder))
         trained_labels = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
         if is_other:
-            split, sets = _other_rows(task, source, trained_labels)
+            split, sets = _other_rows(task, source, trained_labels, file_split)
         else:
             split, sets = _own_rows(task, source, trained_labels, cross_validation(cfg))
-        split = file_split if file_split and split == "train" else split  # the only one, unless a column names several
         count = sum(map(len, sets.values()))
         log.info("data: %s rows of %s", f"{count:,}", split)
         named_sets = _splits(**{f"test.{name}" if name else "test": rows for name, rows in sets.items()})
@@ -179,7 +178,17 @@ def evaluate(
     with optional_record("predictions"):
         decoded = decoded_rows(task, sets, (), evaluated)
         tables = task.tables(decoded, data.head) if decoded else {}
-    return Evaluation(evaluation_name, split, count, digest, dataset_config, metrics, loaded.precision, decoded, tables)
+    return Evaluation(
+        evaluation_name or f"own_{split}",
+        split,
+        count,
+        digest,
+        dataset_config,
+        metrics,
+        loaded.precision,
+        decoded,
+        tables,
+    )
 
 
 # --- arguments -------------------------------------------------------------------------------------------
@@ -236,13 +245,15 @@ def _one_file(cfg: DictConfig) -> str | None:
     return split
 
 
-def _name(cfg: DictConfig, split: str | None) -> str:
-    """Return the name of the file or the repository, or else of the dataset's class in snake case."""
+def _name(cfg: DictConfig, overrides: Sequence[str], split: str | None) -> str:
+    """Return the name of the file or the repository, or else of the dataset's option or class in snake case."""
     if split is not None:
         train_path = cfg.dataset.files.train
         return Path(train_path if isinstance(train_path, str) else train_path[0]).stem
     if path := cfg.dataset.get("path"):
         return "_".join([Path(str(path)).name, *([str(cfg.dataset.name)] if cfg.dataset.get("name") else [])])
+    if option := next((text.partition("=")[2] for text in overrides if text.startswith("dataset=")), ""):
+        return option
     class_name = str(cfg.dataset.get("_target_")).rpartition(".")[2]
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name).lower()
 
@@ -284,8 +295,18 @@ def _own_rows(
     return kind, {name: task.align_labels(splits[split], source.label_names, trained_labels) for name, split in sets}
 
 
-def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str, dict[str, Dataset]]:
-    """Return the split of other data to score, without bad rows if the config drops them, as a set without a name."""
+def _other_rows(
+    task: Task, source: Any, trained_labels: list[str], file_split: str | None
+) -> tuple[str, dict[str, Dataset]]:
+    """Return the split of other data to score, without bad rows if the config drops them, as a set without a name.
+
+    Args:
+        task: Task of the run.
+        source: Dataset of the other data.
+        trained_labels: Label names of the model.
+        file_split: Split of the files as the user named them, which `_one_file` made the training split; None for
+            other datasets.
+    """
     if not isinstance(source, Source):
         text = f"{KEY} must be a single dataset, not {type(source).__name__}"
         raise ConfigError(Problem("dataset", text, "evaluate on each of its datasets"))
@@ -295,18 +316,22 @@ def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str
     rows = source.under_task_names(raw.splits, task.columns)[split]
     rows = task.align_labels(rows, source.labels, trained_labels)
     bad_rows = [replace(bad_row, split=split) for bad_row in task.bad_rows(_splits(train=rows), trained_labels)]
-    bad_rows, unseen, errors = split_unseen(raw.located(bad_rows), source.unseen_labels, {split: len(rows)})
+    # The only split has the name that the user typed, unless a column of the file names several splits.
+    name = file_split if file_split and split == "train" else split
+    located = [replace(bad_row, split=name) for bad_row in raw.located(bad_rows)]
+    bad_rows, unseen, errors = split_unseen(located, source.unseen_labels, {name: len(rows)})
     if errors:
         raise ConfigError(*errors)
     if unseen:
-        log.warning("data: %s", unseen_counts(unseen, {split: len(rows)}, source.unseen_labels))
+        log.warning("data: %s", unseen_counts(unseen, {name: len(rows)}, source.unseen_labels))
     hint = None if source.on_bad_rows == "skip" else "dataset.on_bad_rows=skip"
-    dropped = left_out(len(rows), [*raw.bad, *bad_rows], "dataset", hint)
+    all_bad = [*(replace(bad_row, split=name) for bad_row in raw.bad), *bad_rows]
+    dropped = left_out(len(rows), all_bad, "dataset", hint)
     dropped |= {row.row for row in unseen if row.row is not None} if source.unseen_labels == "drop" else set()
     if len(dropped) == len(rows):
-        text = f"no row of {split} has a label of the model"
+        text = f"no row of {name} has a label of the model"
         hint = f"set {KEY}=keep to count the rows as errors of the model"
         raise ConfigError(Problem("dataset.unseen_labels", text, hint))
     rows = rows.select([i for i in range(len(rows)) if i not in dropped]) if dropped else rows
     max_rows = source.max_samples.get(kind_of(split))
-    return split, {"": limited(rows, max_rows, source.seed, not task.keeps_order()) if max_rows else rows}
+    return name, {"": limited(rows, max_rows, source.seed, not task.keeps_order()) if max_rows else rows}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hydratune.evaluation.compare.paired import untested
 from hydratune.evaluation.compare.runs import Run, run_of
 from hydratune.evaluation.compare.verdict import SEED, configuration, differing, judge
+from hydratune.evaluation.compare.wording import NOT_TESTED
 from hydratune.utils.errors import ConfigError, one_line
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.short_forms import metric_name, number_text, settings_text
@@ -110,7 +111,7 @@ def significance(first: Sequence[Run], second: Sequence[Run]) -> Significance:
     except ConfigError as error:
         return Significance([f"Significance not tested: {one_line(error, 200)}"], {"test the difference": command})
     comparisons = [sentence_of(comparison) for comparison in verdict.comparisons]
-    remarks = [remark.removeprefix("inconclusive: ") for remark in verdict.remarks]
+    remarks = [remark.removeprefix(f"{NOT_TESTED}: ") for remark in verdict.remarks]
     sentences = comparisons or [f"Significance not tested: {remark}" for remark in remarks[:1]]
     state = sentences[0].partition(":")[0].lower() if comparisons else "not tested"
     return Significance(sentences, {"details of the test": command}, state)
@@ -120,7 +121,7 @@ def sentence_of(comparison: Comparison) -> str:
     """Return a comparison as a sentence that begins with the verdict."""
     text = comparison.sentence().removeprefix("inconclusive: ")
     if comparison.refusal:
-        return f"Inconclusive: {text}"
+        return text[:1].upper() + text[1:]  # begins with `not tested`
     return f"{'Significant' if comparison.better else 'Not significant'}: {text}"
 
 

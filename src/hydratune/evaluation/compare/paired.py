@@ -36,7 +36,16 @@ def compare_pair(first: Run, second: Run, unit: Unit) -> Comparison:
     method, interval = paired_test(scores, 0, 1)
     method = f"{method}, {_rows(scores, first, unit.metric)}"
     refusal = _refusal(scores, 0, 1, first, second)
-    return Comparison(first.label, second.label, unit, "test", method, TWO_MODELS, unit.clip(interval), refusal=refusal)
+    return Comparison(
+        first.label,
+        second.label,
+        unit,
+        first.evaluation or "test",
+        method,
+        TWO_MODELS,
+        unit.clip(interval),
+        refusal=refusal,
+    )
 
 
 def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Comparison]:
@@ -53,7 +62,7 @@ def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Compar
             run.label,
             best.label,
             unit,
-            "test",
+            best.evaluation or "test",
             method,
             TWO_MODELS,
             unit.clip(interval),

@@ -61,7 +61,12 @@ def _setting(value: str | None) -> Any:
 
 def _metrics(runs: Sequence[Run]) -> Html:
     return _by_run(
-        "metric", runs, {metric_label(name): [run.metrics.get(name) for run in runs] for name in shown_metrics(runs)}
+        "metric",
+        runs,
+        {
+            metric_label(name, runs[0].evaluation): [run.metrics.get(name) for run in runs]
+            for name in shown_metrics(runs)
+        },
     )
 
 

@@ -38,14 +38,16 @@ def shown_metrics(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def metric_label(name: str) -> str:
-    """Return a metric of MLflow as a table shows it.
+def metric_label(name: str, evaluation: str = "") -> str:
+    """Return a metric of MLflow as a table shows it, with the evaluation that took the place of the test split.
 
     >>> metric_label("best/accuracy")
     'validation accuracy'
+    >>> metric_label("test/accuracy", "news")
+    'news accuracy'
     """
     place, _, metric = name.partition("/")
-    return f"{_SPLITS[place]} {metric}"
+    return f"{evaluation if evaluation and place == 'test' else _SPLITS[place]} {metric}"
 
 
 def shared_metrics(runs: Sequence[Run]) -> list[str]:
@@ -74,7 +76,9 @@ def _runs_in_columns(runs: Sequence[Run], verdict: Verdict) -> Table:  # noqa: A
         grid.add_row(short_name, *(run.params.get(name, "-") for run in runs))
     grid.add_section()
     for name in shown_metrics(runs):
-        grid.add_row(metric_label(name), *(number_text(run.metrics.get(name)) or "-" for run in runs))
+        grid.add_row(
+            metric_label(name, runs[0].evaluation), *(number_text(run.metrics.get(name)) or "-" for run in runs)
+        )
     return grid
 
 
@@ -88,7 +92,7 @@ def _runs_in_rows(runs: Sequence[Run], verdict: Verdict) -> FittedTable:
     columns = [Column("", [run.label for run in runs], 0)]
     for name in [*main, *(name for name in names if name not in main)]:
         cells = [number_text(run.metrics.get(name)) or "-" for run in runs]
-        columns.append(Column(metric_label(name), cells, 1 if name in main else 3, is_number=True))
+        columns.append(Column(metric_label(name, runs[0].evaluation), cells, 1 if name in main else 3, is_number=True))
     params = [
         Column(short_name, [run.params.get(name, "-") for run in runs], 2)
         for name, short_name in short_names(differing(runs)).items()
