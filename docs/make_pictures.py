@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from PIL import Image  # noqa: E402 (the tests' helpers come from the line above)
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 
 import browser  # noqa: E402
 from hydratune.tracking.client import connect  # noqa: E402
@@ -44,6 +45,9 @@ def main() -> None:
     """Runs, opens the pages and takes the pictures."""
     if reason := browser.missing():
         sys.exit(reason)
+    if sys.argv[1:]:  # a folder with the eight runs, e.g. after a change of the pages alone
+        take_all(Path(sys.argv[1]))
+        return
     with tempfile.TemporaryDirectory() as folder:
         script = Path(sys.executable).with_name("hydratune")
         subprocess.run([script, "-m", *RUNS], cwd=folder, check=True)
@@ -87,11 +91,18 @@ def take(driver, base: str, address: str, pointer: dict[str, str], suffix: str) 
     driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics?{TRAINING}")
     browser.wait("the charts", lambda: driver.execute_script("return document.querySelector('.js-plotly-plot')"))
     box = "input[placeholder='Search metric charts']"
-    boxes = lambda: [one for one in driver.find_elements("css selector", box) if one.is_displayed()]  # noqa: E731
-    search = browser.wait("the search", boxes)[-1]
+    search = browser.wait("the search", lambda: shown(driver, box))[-1]
     search.send_keys("(train|eval)/(loss|accuracy|learning_rate)")  # the first charts are of single values
     browser.time.sleep(2)
     save(driver, f"run{suffix}.png")
+
+
+def shown(driver, selector: str) -> list:
+    """Elements that a page shows; none while it replaces them."""
+    try:
+        return [one for one in driver.find_elements("css selector", selector) if one.is_displayed()]
+    except StaleElementReferenceException:
+        return []
 
 
 def close_assistant(driver) -> None:

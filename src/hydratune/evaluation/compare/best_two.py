@@ -113,15 +113,16 @@ def significance(first: Sequence[Run], second: Sequence[Run]) -> Significance:
     comparisons = [sentence_of(comparison) for comparison in verdict.comparisons]
     remarks = [remark.removeprefix(f"{NOT_TESTED}: ") for remark in verdict.remarks]
     sentences = comparisons or [f"Significance not tested: {remark}" for remark in remarks[:1]]
-    state = sentences[0].partition(":")[0].lower() if comparisons else "not tested"
+    state = sentences[0].partition(":")[0].lower().removeprefix("significance ") if sentences else "not tested"
     return Significance(sentences, {"details of the test": command}, state)
 
 
 def sentence_of(comparison: Comparison) -> str:
     """Return a comparison as a sentence that begins with the verdict."""
-    text = comparison.sentence().removeprefix("inconclusive: ")
+    text = comparison.sentence()
     if comparison.refusal:
         return text[:1].upper() + text[1:]  # begins with `not tested`
+    text = text.removeprefix("inconclusive: ")
     return f"{'Significant' if comparison.better else 'Not significant'}: {text}"
 
 
