@@ -90,6 +90,8 @@ def _lines(facts: Preview) -> Iterator[tuple[str, str]]:
     if facts.labels:
         basis = f" ({_basis(facts)})" if facts.labels.sampled else ""
         yield "labels", f"{len(facts.labels.shares)}: {_shares(list(facts.labels.shares.items()))}{basis}"
+        if facts.labels.warning:
+            yield "warning", facts.labels.warning
     share = f"{facts.trainable:,} trainable ({facts.trainable / facts.parameters:.2%})"
     share = "all trainable" if facts.trainable == facts.parameters else share
     yield "model", f"{facts.model}, {facts.parameters:,} parameters, {share}"

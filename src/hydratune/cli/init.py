@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from hydratune.config.instantiate import build
 from hydratune.config.suggestions import suggest_option
 from hydratune.config.validate import check_part
 from hydratune.data.columns import column_name
+from hydratune.data.label_typos import typo_warning
 from hydratune.data.source_checks import SPLITS
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
@@ -176,6 +178,9 @@ def _from_data(data: str, directory: Path, given: Mapping[str, Any]) -> tuple[di
         ("columns", _columns_text(inference)),
         ("model", f"{model} (change it in the experiment)"),
     ]
+    column = inference.columns.get("label")
+    if isinstance(column, str) and (warning := typo_warning(Counter(map(str, rows[column][:])))):
+        report.append(("warning", warning))
     if raw.bad:
         report.append(("warning", f"{len(raw.bad):,} invalid lines; `hydratune check` lists them"))
     return {

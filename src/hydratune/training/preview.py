@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from hydratune.config.instantiate import build
+from hydratune.data.label_typos import typo_warning
 from hydratune.data.splits import without_groups
 from hydratune.data.streaming import head, is_stream, length
 from hydratune.models.base import Checkpoint
@@ -56,10 +57,12 @@ class LabelBalance:
     Args:
         shares: Label name -> share, the largest first.
         sampled: Whether only the sampled rows were counted.
+        warning: Warning about labels that may be typos; empty if there are none.
     """
 
     shares: Mapping[str, float]
     sampled: bool
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,13 @@ def preview(cfg: DictConfig, loaded: Checkpoint | None) -> Preview:
     n_rows = length(splits["train"])
     schedule = planned_steps(cfg, task, None if n_rows is None else n_rows * len(inputs) / sampled)
     weights = [(parameter.numel(), parameter.requires_grad) for parameter in workload.network.parameters()]
+    balance = _label_balance(splits["train"], task, source.label_names, encoded)
     return Preview(
         {split: length(splits[split]) for split in splits},
         len(source.dropped.before),
         sampled,
         tokens,
-        _label_balance(splits["train"], task, source.label_names, encoded),
+        balance and replace(balance, warning=label_warning(splits, task)),
         type(workload.module).__name__,
         sum(count for count, _ in weights),
         sum(count for count, trains in weights if trains),
@@ -223,7 +227,22 @@ def _label_balance(rows: Any, task: Task, names: Sequence[str] | None, encoded: 
     total = sum(counts.values())
     shares = {name: counts[name] / max(total, 1) for name in encoded.head["id2label"].values()}
     ordered = sorted(shares.items(), key=lambda item: -item[1])
-    return LabelBalance(dict(ordered), sampled=not is_single and (is_stream(rows) or len(rows) > SAMPLE))
+    is_sampled = not is_single and (is_stream(rows) or len(rows) > SAMPLE)
+    return LabelBalance(dict(ordered), is_sampled)
+
+
+def label_warning(splits: DatasetDict, task: Task) -> str:
+    """Return the warning about labels that may be typos; empty without any. Streams are not read.
+
+    All splits count together, since a label with a single row may be held out.
+    """
+    counts = Counter[str]()
+    for rows in splits.values():
+        column = None if is_stream(rows) else _label_column(rows, task)
+        values = rows[column][:] if column else []
+        labels = (label for value in values for label in (value if isinstance(value, list) else [value]))
+        counts.update(label for label in labels if isinstance(label, str))
+    return typo_warning(counts)
 
 
 def _workload(cfg: DictConfig, task: Task, config: Any, processor: Any, encoded: EncodedData) -> Workload:
