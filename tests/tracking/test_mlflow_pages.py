@@ -74,7 +74,7 @@ def test_the_runs_page(pages):
     assert "Sort: best/accuracy" in shown
     columns = browser.wait("the columns of our view", lambda: _columns(pages.driver))
     assert columns[:5] == ["Run Name", "Created", "best/accuracy", "trials/best_accuracy", "best/loss"]
-    assert columns[5:7] == ["sweep", "dataset"]
+    assert columns[5:8] == ["sweep", "seed", "learning_rate"]
     assert {"dataset", "model", "seed", "learning_rate"} <= set(columns)
     best = pages.client.search_runs([pages.experiment_id], order_by=["metrics.`best/accuracy` DESC"], max_results=1)
     values = pages.driver.execute_script(
@@ -159,9 +159,9 @@ def data(metrics=(), tags=None, **params):
 
 
 def test_a_view_of_what_differs():
-    """Columns are the objective, then dataset, model and seed, then params in which runs differ or that some lack."""
+    """Columns are the objective, then params in which runs differ or that some lack, then dataset, model, and seed."""
     state = view([data(["eval/loss"], seed="1", same="x", rate="1"), data(["eval/loss"], seed="2", same="x", new="1")])
-    columns = ["metrics.`eval/loss`", *(f"params.`{name}`" for name in ("dataset", "model", "seed", "rate", "new"))]
+    columns = ["metrics.`eval/loss`", *(f"params.`{name}`" for name in ("seed", "rate", "new", "dataset", "model"))]
     assert state["selectedColumns"] == columns
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`eval/loss`", True)
 

@@ -212,9 +212,9 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _shown_params(params: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """Yield the params that have a column: three of them always, and those in which runs differ."""
+    """Yield the params that have a column: those in which runs differ, and three of them always."""
     differ = [name for name in _differing(params) if not name.startswith(LOG10)]
-    yield from dict.fromkeys([*_ALWAYS, *differ[:_MOST_COLUMNS]])
+    yield from dict.fromkeys([*differ[:_MOST_COLUMNS], *_ALWAYS])
 
 
 def _column(kind: str, name: str) -> str:
