@@ -170,14 +170,24 @@ def test_a_pair_without_a_test_shows_its_difference(record, ask, changes):
 def test_an_unknown_metric_names_all_shared_ones(record):
     """The error lists the metrics that every run has, not those of some runs or of training."""
     shared = [f"metric{i}" for i in range(12)]
-    for name, own in (("one", "alone"), ("two", "other")):
-        values = {f"test_{metric}": 0.5 for metric in [*shared, own]}
-        record(name, {"learning_rate": 1}, right=120, train_speed=1.0, **values)
+    for name, own, right in (("one", "alone", 120), ("two", "other", None)):
+        values = {f"test_{metric}": 0.5 for metric in [*shared, own, "accuracy"]}
+        record(name, {"learning_rate": 1}, right=right, train_speed=1.0, **values)
     with pytest.raises(ConfigError) as error:
         dispatch(["compare", "one", "two", "--metric", "nonsense"])
     hint = error.value.problems[0].hint
     assert all(metric in hint for metric in [*shared, "accuracy"])
     assert not any(metric in hint for metric in ("alone", "other", "speed", "runtime"))
+
+
+def test_runs_without_predictions_have_only_recorded_metrics(record):
+    """A metric that nobody recorded, and that no rows can be scored with, is an error with those that exist."""
+    for name in ("one", "two"):
+        record(name, {"learning_rate": 1}, digest="", best_accuracy=0.5)
+    with pytest.raises(ConfigError) as error:
+        dispatch(["compare", "one", "two", "--metric", "f1"])
+    (problem,) = error.value.problems
+    assert (problem.key, "accuracy" in problem.hint) == ("--metric", True)
 
 
 def test_table_shows_params_literally(record, say):

@@ -119,6 +119,8 @@ def _known(run: Run, metric: str) -> Iterator[str]:
     """Yield the metrics that a run recorded, and those that its predictions can be scored with."""
     measured_here = (key.partition("/") for key in run.metrics)
     yield from (name for place, _, name in measured_here if place in PLACES and not name.endswith(BOOKKEEPING))
+    if not run.rows:
+        return
     try:
         row_metrics = run.task(metric).row_metrics(run.label_names)
         yield from row_metrics
