@@ -8,12 +8,11 @@ that the model and the rows are loaded. Pages of a file that the process reads c
 
 from __future__ import annotations
 
-import argparse
+import multiprocessing
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -38,7 +37,7 @@ def measure(kind: str, rows: int, labels: int) -> float:
     """GiB of peak memory above that before the evaluation, in this process."""
     import numpy as np
     from datasets import Dataset
-    from transformers import BertConfig, BertForSequenceClassification, Seq2SeqTrainingArguments
+    from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Seq2SeqTrainingArguments
 
     from hydratune.tasks import calibration
     from hydratune.tasks.base import EvalSplit
@@ -77,8 +76,11 @@ def measure(kind: str, rows: int, labels: int) -> float:
     else:
         arguments = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())}}
     with tempfile.TemporaryDirectory() as folder:
-        args = Seq2SeqTrainingArguments(folder, per_device_eval_batch_size=128, report_to="none", disable_tqdm=True)
+        args = Seq2SeqTrainingArguments(
+            folder, per_device_eval_batch_size=128, report_to="none", disable_tqdm=True, dataloader_pin_memory=False
+        )
         trainer = Trainer(BertForSequenceClassification(config), args, **arguments)
+        trainer.remove_callback(PrinterCallback)
         trainer.evaluate(data.select(range(256)))  # allocators and caches
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         trainer.evaluate(data)
@@ -91,15 +93,13 @@ def main() -> None:
     made.add_argument("--rows", type=int, default=100_000)
     made.add_argument("--labels", type=int, default=1_000)
     made.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help="of: %(choices)s")
-    made.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     given = parse(made)
-    if given.kind:
-        print(measure(given.kind, given.rows, given.labels))
-        return
     if given.quick:
         given.rows, given.labels = 1_000, 100
-    sizes = ["--rows", str(given.rows), "--labels", str(given.labels)]
-    said = in_turn(given.rounds, {kind: partial(measure_apart, kind, sizes) for kind in given.kinds})
+    multiprocessing.set_forkserver_preload(
+        ["hydratune.tasks.sequence_classification", "hydratune.training.trainer.trainer"]
+    )
+    said = in_turn(given.rounds, {kind: partial(measure_apart, kind, given.rows, given.labels) for kind in given.kinds})
     title = f"{given.rows:,} rows, {given.labels:,} labels"
     table = Table("evaluation", "GiB in addition to model and rows", title=title)
     for kind, gib in said.items():
@@ -107,11 +107,10 @@ def main() -> None:
     finish(__file__, given.out, [table], {"rows": given.rows, "labels": given.labels, "gib": said})
 
 
-def measure_apart(kind: str, sizes: list[str]) -> float:
-    """`measure` in a process of its own."""
-    command = [sys.executable, __file__, "--kind", kind, *sizes]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
+def measure_apart(kind: str, rows: int, labels: int) -> float:
+    """`measure` in a process of its own, a fork of one that has imported the libraries."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+        return pool.submit(measure, kind, rows, labels).result()
 
 
 if __name__ == "__main__":
