@@ -62,6 +62,11 @@ class Timed:
         """Seconds from the start of the process to the first step."""
         return self.watch["first_step"] - self.usage.began
 
+    @property
+    def evaluations(self) -> list[dict[str, float]]:
+        """The metrics of each evaluation on the validation set, with the Unix time `at` which they were known."""
+        return self.watch.get("evaluations", [])
+
     @cached_property
     def steady(self) -> list[dict[str, Any]]:
         """The epochs after the first, in which everything is warm and which see every row once."""
@@ -173,6 +178,7 @@ def script(
     seed: int = 1,
     memory: bool = False,
     test: bool = False,
+    validate: bool = False,
     settings: dict[str, Any] | None = None,
     attention: str | None = None,
 ) -> Timed:
@@ -181,7 +187,7 @@ def script(
         command = [sys.executable, str(HERE / "scripts.py"), name, "--rows", str(material.folder), "--out", out]
         command += ["--checkpoint", str(material.checkpoint), "--epochs", str(epochs), "--seed", str(seed)]
         command += ["--settings", json.dumps(material.settings if settings is None else settings)]
-        command += ["--test"] if test else []
+        command += [*(["--test"] if test else []), *(["--validate"] if validate else [])]
         command += ["--attention", attention] if attention else []
         usage = run(command, Path(out), memory=memory, HF_DATASETS_CACHE=str(material.folder / "datasets"))
         return Timed(usage, _read(Path(out) / "stopwatch.json"), _read(Path(out) / "metrics.json"))

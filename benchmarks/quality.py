@@ -31,13 +31,14 @@ from hydratune.utils.stats import mean_interval
 COURSE, OURS = "course", "hydratune"
 EPOCHS = {COURSE: 3}  # of the course; ours has its own default
 SCORES = {"test_accuracy": "accuracy", "test_f1": "F1", "seconds": "seconds"}
+EVALUATIONS = "evaluations"  # seconds from the start of the command, and accuracy on the validation set
 QUICK_ROWS = 64
 
 
 def train(kind: str, material: Material, seed: int) -> Timed:
     """One whole training, tested."""
     if kind == COURSE:
-        return contest.script(material, COURSE, epochs=EPOCHS[COURSE], seed=seed, settings={}, test=True)
+        return contest.script(material, COURSE, epochs=EPOCHS[COURSE], seed=seed, settings={}, test=True, validate=True)
     changed = kind.split()[1:]
     return contest.hydratune([*material.overrides, f"seed={seed}", "tracking=none", *changed], folder=material.folder)
 
@@ -53,23 +54,24 @@ def file(kind: str, material: Material, seed: int) -> str:
 
 def measure(
     material: Material, kinds: list[str], seeds: list[int], folder: Path
-) -> dict[str, dict[int, dict[str, float]]]:
-    """Contestant -> seed -> scores, of trainings that were done before or are done now, in turn."""
+) -> dict[str, dict[int, dict[str, Any]]]:
+    """Contestant -> seed -> scores and evaluations, of trainings that were done before or are done now, in turn."""
     folder.mkdir(parents=True, exist_ok=True)
-    said: dict[str, dict[int, dict[str, float]]] = {kind: {} for kind in kinds}
+    said: dict[str, dict[int, dict[str, Any]]] = {kind: {} for kind in kinds}
     for seed in seeds:
         for kind, of_seeds in said.items():
             kept = folder / file(kind, material, seed)
             if not kept.is_file():
                 done = train(kind, material, seed)
                 scores = {**done.scores, "seconds": done.usage.seconds}
-                write_json(kept, {name: scores[name] for name in SCORES})
+                evaluations = [(one["at"] - done.usage.began, one["eval_accuracy"]) for one in done.evaluations]
+                write_json(kept, {**{name: scores[name] for name in SCORES}, EVALUATIONS: evaluations})
                 print(f"{kind}, seed {seed}: {kept.read_text()}", flush=True)
             of_seeds[seed] = json.loads(kept.read_text())
     return said
 
 
-def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) -> tuple[Table, dict[str, Any]]:
+def table(said: dict[str, dict[int, dict[str, Any]]], rows: dict[str, int]) -> tuple[Table, dict[str, Any]]:
     """A row a seed, then means with their intervals, and the differences; these as numbers as well."""
     title = f"{rows['train']:,} rows to train on, {rows['test']:,} to test"
     made = Table("seed", *(escape(f"{kind}: {name}") for kind in said for name in SCORES.values()), title=title)

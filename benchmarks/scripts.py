@@ -1,7 +1,7 @@
 """Typical training scripts without hydratune, for comparison: `python scripts.py course --rows DIR ...`.
 
 Each is a plain Trainer over the same rows. To make them comparable, they have additions to the originals: a seed, a
-stopwatch, no checkpoints, and an optional evaluation on the test set at the end.
+stopwatch, no checkpoints, and optional evaluations: on the validation set after each epoch, on the test set at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    EvalPrediction,
     Trainer,
     TrainingArguments,
     default_data_collator,
@@ -46,6 +47,12 @@ SCRIPTS: dict[str, Callable[[Any], tuple[dict[str, Any], Any]]] = {
 }
 
 
+def scores(said: EvalPrediction) -> dict[str, float]:
+    """The metrics of the course for MRPC."""
+    answers = said.predictions.argmax(-1)
+    return {"accuracy": accuracy_score(said.label_ids, answers), "f1": f1_score(said.label_ids, answers)}
+
+
 def main() -> None:
     """Trains, and tests where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -55,6 +62,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--epochs", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--validate", action="store_true", help="evaluate after each epoch")
     parser.add_argument("--settings", type=json.loads, default={}, help="TrainingArguments as JSON")
     parser.add_argument("--attention", help="attention implementation [default: chosen by transformers]")
     parser.add_argument("--test", action="store_true")
@@ -63,7 +71,7 @@ def main() -> None:
     set_seed(given.seed)
     tokenizer = AutoTokenizer.from_pretrained(given.checkpoint)
     arguments, collator = SCRIPTS[given.script](tokenizer)
-    files = {split: str(given.rows / f"{split}.jsonl") for split in ("train", "test")}
+    files = {split: str(given.rows / f"{split}.jsonl") for split in ("train", "validation", "test")}
     rows = load_dataset("json", data_files=files)
     encoded = rows.map(lambda batch: tokenizer(batch["text"], batch["text_pair"], **arguments), batched=True)
     model = AutoModelForSequenceClassification.from_pretrained(given.checkpoint, attn_implementation=given.attention)
@@ -74,25 +82,24 @@ def main() -> None:
             num_train_epochs=given.epochs,
             seed=given.seed,
             save_strategy="no",
+            eval_strategy="epoch" if given.validate else "no",
             report_to="none",
             disable_tqdm=True,
             **given.settings,
         ),
         train_dataset=encoded["train"],
+        eval_dataset=encoded["validation"],
+        compute_metrics=scores,
         data_collator=collator,
         processing_class=tokenizer,
         callbacks=[Stopwatch(str(given.out / "stopwatch.json"))],
     )
     trained = trainer.train()
     if given.test:
-        said = trainer.predict(encoded["test"])
-        answers = said.predictions.argmax(-1)
-        scores = {
-            "test_accuracy": accuracy_score(said.label_ids, answers),
-            "test_f1": f1_score(said.label_ids, answers),
-            "train_runtime": trained.metrics["train_runtime"],
-        }
-        (given.out / "metrics.json").write_text(json.dumps(scores))
+        tested = trainer.predict(encoded["test"]).metrics
+        metrics = {name: tested[name] for name in ("test_accuracy", "test_f1")}
+        metrics["train_runtime"] = trained.metrics["train_runtime"]
+        (given.out / "metrics.json").write_text(json.dumps(metrics))
 
 
 if __name__ == "__main__":

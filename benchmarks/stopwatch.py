@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerState
 
 
 class Stopwatch(TrainerCallback):
-    """Write the start of training, and for each epoch its seconds, steps, batches, and the lengths of its rows.
+    """Write the start of training, its evaluations, and for each epoch its seconds, steps, batches, and row lengths.
 
     An epoch is timed from before its first batch is collated to after its last step, with logging, without evaluation
     and saving. Its CPU seconds are those of all threads of the process. They are more reliable if other processes use
@@ -25,6 +25,7 @@ class Stopwatch(TrainerCallback):
     def __init__(self, out: str) -> None:
         self._out, self._first_step, self._last, self._cpu = Path(out), 0.0, 0.0, 0.0
         self._epochs: list[dict[str, Any]] = []
+        self._evaluations: list[dict[str, float]] = []
 
     def on_train_begin(self, *_: Any, train_dataloader: Any, **__: Any) -> None:
         """Looks at each batch as it is put together, before it goes to a device."""
@@ -60,10 +61,14 @@ class Stopwatch(TrainerCallback):
         epoch["seconds"] = sum(epoch["steps"]) + _now() - self._last
         epoch["cpu_seconds"] = time.process_time() - self._cpu
 
+    def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
+        """Keeps the metrics and the Unix time at which they are known."""
+        self._evaluations.append({"at": time.time(), **metrics})
+
     def on_train_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
         """Writes the file."""
         if state.is_world_process_zero:
-            said = {"first_step": self._first_step, "epochs": self._epochs}
+            said = {"first_step": self._first_step, "epochs": self._epochs, "evaluations": self._evaluations}
             self._out.write_text(json.dumps(said))
 
 

@@ -16,7 +16,7 @@ QUICK = {
 }
 PARTS = {"common", "contest", "flops", "scripts", "stopwatch"}  # of the others
 # Minutes each, also with --quick, of what the others share with them; for trying by hand.
-ALONE = {"experiments", "memory", "quality", "soak", "startup", "sweep", "throughput", "tracking"}
+ALONE = {"experiments", "memory", "quality", "soak", "startup", "sweep", "throughput", "time_to_quality", "tracking"}
 
 
 @pytest.fixture
@@ -108,6 +108,26 @@ def test_a_training_is_not_repeated(monkeypatch, tmp_path):
     for material, seeds in ((first, [1]), (first, [1, 2]), (changed, [1])):
         quality.measure(material, kinds, seeds, tmp_path / "kept")
     assert trained == [("course", 1), ("hydratune", 1), ("course", 2), ("hydratune", 2), ("hydratune", 1)]
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_time_to_a_score_ends_with_the_first_evaluation_that_reaches_it():
+    """The target is the mean final score of the script, whose time is that of its last evaluation."""
+    import time_to_quality
+    from quality import COURSE
+
+    def one(*evaluations, test):
+        return {"evaluations": evaluations, "test_accuracy": test}
+
+    script = {1: one((50, 0.9), (100, 0.7), test=0.5), 2: one((50, 0.2), (200, 0.9), test=0.7)}
+    fast = {1: one((10, 0.7), (20, 0.8), (30, 0.9), test=0.6), 2: one((10, 0.1), (20, 0.79), test=0.7)}
+    found = time_to_quality.results({COURSE: script, "fast": fast})
+    assert found["target"] == pytest.approx(0.8)
+    assert found["contestants"][COURSE]["seconds"] == {1: 100, 2: 200}
+    assert found["contestants"]["fast"]["seconds"] == {1: 20, 2: None}
+    assert found["contestants"]["fast"]["share"] == pytest.approx(0.2)
+    assert found["contestants"]["fast"]["difference"][0] == pytest.approx(0.05)
+    assert time_to_quality.table(found, "").row_count == 2
 
 
 @pytest.mark.usefixtures("benchmarks")
