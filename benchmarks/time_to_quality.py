@@ -1,10 +1,11 @@
 """Seconds until hydratune scores as the script of the Hugging Face course: `python benchmarks/time_to_quality.py`.
 
-The script and a preset of hydratune are trained in turn, over five seeds, as in `quality.py`, which keeps the results:
-the same command resumes an interrupted benchmark. The target is the mean, over the seeds, of the accuracy on the
-validation set that the script ends with. The time to the target is counted from the start of the command to the end of
-the first evaluation that reaches the target. For the script, it is the time to its last evaluation. Evaluations are
-included, saving the model and the test are not. `--data` uses other rows, e.g. those of MRPC.
+The script and hydratune are trained in turn, over five seeds, as in `quality.py`, which keeps the results: the same
+command resumes an interrupted benchmark. `--kinds` measures other options, and `--data` other rows, e.g. those of MRPC.
+
+The target is the mean, over the seeds, of the accuracy on the validation set that the script ends with. The time to the
+target is counted from the start of the command to the end of the first evaluation that reaches the target. For the
+script, it is the time to its last evaluation. Evaluations are included, saving the model and the test are not.
 """
 
 from __future__ import annotations
@@ -17,11 +18,9 @@ from typing import Any
 import contest
 import quality
 from common import finish, parse, parser
-from quality import COURSE, EVALUATIONS
+from quality import COURSE, EVALUATIONS, OURS
 from rich.markup import escape
 from rich.table import Table
-
-FAST = "hydratune trainer=fast"
 
 
 def time_to(target: float, evaluations: list[tuple[float, float]]) -> float | None:
@@ -79,7 +78,7 @@ def main() -> None:
     """Trains what is not done yet, prints the table and writes it as JSON."""
     made = parser(__doc__, rounds=1)
     contest.add_options(made, None)
-    made.add_argument("--kinds", nargs="+", default=[FAST], help=f"contestants besides the script [default: {FAST}]")
+    made.add_argument("--kinds", nargs="+", default=[OURS], help=f"contestants besides the script [default: {OURS}]")
     made.add_argument("--seeds", default="1,2,3,4,5", help="seeds, one round each")
     given = parse(made)
     seeds = [int(seed) for seed in given.seeds.split(",")]

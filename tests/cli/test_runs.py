@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from hydratune.cli.main import dispatch
-from hydratune.cli.run_list import format_age, run_status
+from hydratune.cli.run_status import format_age, run_status
 from hydratune.tracking.journal import JOURNAL
 from hydratune.tracking.run_directories import find_runs
 from hydratune.utils import process

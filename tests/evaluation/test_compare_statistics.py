@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hydratune.evaluation.compare.seeds import compare_groups, seeds_test
-from hydratune.evaluation.compare.statistics import (
+from hydratune.evaluation.compare.paired_tests import (
     RowScores,
     SummaryScores,
     against_best,
@@ -16,6 +15,7 @@ from hydratune.evaluation.compare.statistics import (
     paired_test,
     score_interval,
 )
+from hydratune.evaluation.compare.seeds import compare_groups, seeds_test
 from hydratune.evaluation.compare.wording import Comparison, Group, Unit
 from hydratune.tasks.metrics.classification import macro_f1, matthews_correlation
 from hydratune.tasks.multi_label_classification import MultiLabelClassification
@@ -30,7 +30,7 @@ ROW = np.arange(1000)
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
     """Enough for these tests; each takes a pass over all rows where a metric is no mean."""
-    monkeypatch.setattr("hydratune.evaluation.compare.statistics.RESAMPLES", 300)
+    monkeypatch.setattr("hydratune.evaluation.compare.paired_tests.RESAMPLES", 300)
 
 
 def accuracy(*runs, groups=None):
@@ -149,7 +149,7 @@ def test_p_of_a_permutation_test_is_never_zero():
 @pytest.mark.parametrize("metric", ["macro_f1", "matthews_correlation"])
 def test_metrics_that_are_no_mean(metric, monkeypatch):
     """Resamples and permutations of a metric that is no mean over rows: a clear difference, and none."""
-    monkeypatch.setattr("hydratune.evaluation.compare.statistics.RESAMPLES", 60)
+    monkeypatch.setattr("hydratune.evaluation.compare.paired_tests.RESAMPLES", 60)
     random = np.random.default_rng(0)
     label = random.integers(3, size=150)
     runs = [np.where(random.random(150) < share, label, (label + 1) % 3) for share in (0.5, 0.8)]
@@ -189,7 +189,7 @@ def test_rows_of_a_group_are_drawn_together():
 
 def test_groups_of_a_metric_that_is_no_mean(monkeypatch):
     """Groups of other sizes are drawn whole, also where each resample has another number of rows."""
-    monkeypatch.setattr("hydratune.evaluation.compare.statistics.RESAMPLES", 20)
+    monkeypatch.setattr("hydratune.evaluation.compare.paired_tests.RESAMPLES", 20)
     labels = ["a", "b", "c"] * 20
     rows = [{"label": one, "prediction": one if i % 3 else "a"} for i, one in enumerate(labels)]
     other = [{"label": one, "prediction": one} for one in labels]

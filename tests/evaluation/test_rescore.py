@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import predictions, write_rows
 from hydratune.config.instantiate import build
-from hydratune.evaluation.compare.statistics import RowScores
+from hydratune.evaluation.compare.paired_tests import RowScores
 
 WORDS = ("good", "bad", "great", "awful")
 TEXTS = [f"the {thing} was {word}" for thing in ("film", "book") for word in WORDS]

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from fake_sweep import SPACE, fake, fake_study
 from hydratune.cli.main import dispatch
-from hydratune.cli.run_list import run_status
+from hydratune.cli.run_status import run_status
 from hydratune.config import config_folders, servers, trust
 from hydratune.config.composition import without_hydra
 from hydratune.evaluation.load_run import open_run

@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from conftest import write_rows
-from hydratune.tasks.metrics.multi_label import REGRESSION
+from hydratune.tasks.metrics.regression import REGRESSION
 from hydratune.tasks.regression import Regression
 from hydratune.utils.errors import ConfigError
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hydratune.cli.run_list import run_status
+from hydratune.cli.run_status import run_status
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.stored_files import read_stored
 from hydratune.utils.yaml_files import read_yaml

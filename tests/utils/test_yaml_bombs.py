@@ -5,7 +5,7 @@ import time
 import pytest
 import yaml
 
-from hydratune.cli.run_list import run_status
+from hydratune.cli.run_status import run_status
 from hydratune.training.licenses import license_of
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.yaml_files import parse_yaml, read_front_matter, read_yaml

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydratune.cli.run_argument import RUN_FORMS
-from hydratune.cli.run_list import FINISHED, RUNNING, RunStatus, run_status
+from hydratune.cli.run_status import FINISHED, RUNNING, RunStatus, run_status
 from hydratune.data.cache import cache_folders, remove_folder, unused_cache
 from hydratune.tracking.relocation import ARTIFACTS
 from hydratune.tracking.run_directories import find_runs, is_in_sweep

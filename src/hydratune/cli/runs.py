@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydratune.cli.run_list import (
+from hydratune.cli.run_status import (
     FAILED,
     FINISHED,
     INTERRUPTED,

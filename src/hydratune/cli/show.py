@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.run_argument import add_run_argument
-from hydratune.cli.run_list import FAILED, FINISHED, INTERRUPTED, format_age, run_status
+from hydratune.cli.run_status import FAILED, FINISHED, INTERRUPTED, format_age, run_status
 from hydratune.cli.run_summary import metrics_table
 from hydratune.config.composition import (
     Request,

@@ -22,7 +22,7 @@ from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, Problem
 from hydratune.utils.files import check_links, file_lock
 from hydratune.utils.provenance import redact
-from hydratune.utils.secret_formats import MASK
+from hydratune.utils.secret_patterns import MASK
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -25,7 +25,7 @@ from hydratune.utils.errors import KEY, Problem, child_key, setting
 from hydratune.utils.files import expand_home
 from hydratune.utils.image_formats import restrict_image_folders
 from hydratune.utils.places import RESULTS
-from hydratune.utils.secret_forms import SHORTEST, contains_secret
+from hydratune.utils.secret_encodings import SHORTEST, contains_secret
 
 _READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
 # Their other keys with texts, which are not paths. Names of sets and sources are free, so the whole key must match.

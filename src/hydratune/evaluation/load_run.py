@@ -33,7 +33,7 @@ from hydratune.utils import gc_tuning, hub
 from hydratune.utils.errors import ConfigError, Problem, one_line, similar
 from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links
 from hydratune.utils.logs import shows_bars
-from hydratune.utils.secret_formats import MASK
+from hydratune.utils.secret_patterns import MASK
 from hydratune.utils.yaml_files import read_hydra_node, read_plain_config
 
 if TYPE_CHECKING:

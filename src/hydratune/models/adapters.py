@@ -1,4 +1,7 @@
-"""Adapters of peft: few trainable parameters in a frozen model. A config names them under `adapter`."""
+"""Adapters of peft: few trainable parameters in a frozen model. A config names them under `adapter`.
+
+The allowed classes are listed in `config/allowlist.py`; `conf/adapter/` has options for the usual ones.
+"""
 
 from __future__ import annotations
 

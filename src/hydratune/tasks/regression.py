@@ -10,7 +10,7 @@ from hydratune.data.columns import ROW_WEIGHT, Column
 from hydratune.tasks.base import EncodedData, EvalSplit, Task
 from hydratune.tasks.losses import WEIGHT_COLUMN, SquaredError, have_row_weights, row_weights
 from hydratune.tasks.metrics.metric import Metric
-from hydratune.tasks.metrics.multi_label import REGRESSION
+from hydratune.tasks.metrics.regression import REGRESSION
 from hydratune.tasks.tokenize import encode_splits, say_truncated
 
 if TYPE_CHECKING:

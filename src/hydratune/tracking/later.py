@@ -12,7 +12,7 @@ from hydratune.tracking.notes import NOTE, OWN_NOTE
 from hydratune.utils import clock
 from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.provenance import redact
-from hydratune.utils.secret_formats import MASK
+from hydratune.utils.secret_patterns import MASK
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.utils import env_variables, typed_secrets
-from hydratune.utils.secret_formats import MASK, address_secrets, is_address, mask
-from hydratune.utils.secret_forms import SHORTEST, contains_secret, replace_secret
+from hydratune.utils.secret_encodings import SHORTEST, contains_secret, replace_secret
 from hydratune.utils.secret_names import LABELS, is_secret, is_secret_variable
+from hydratune.utils.secret_patterns import MASK, address_secrets, is_address, mask
 
 PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
 _LONGEST_DIFF = 1_000_000  # characters

@@ -104,6 +104,7 @@ _SQUAD: dict[str, Type] = {
     "answers": {"text": _TEXTS, "answer_start": ("list", "int64")},
 }
 _MRQA = {name: column_type for name, column_type in _SQUAD.items() if name != "title"}
+# The suffixes of a new format are listed in `utils/file_suffixes.py`.
 FORMATS: dict[str, Format] = {
     "csv": Format(read_csv, CELLS),
     "tsv": Format(read_csv, CELLS),

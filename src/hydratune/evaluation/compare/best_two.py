@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hydratune.evaluation.compare.paired import untested
+from hydratune.evaluation.compare.pairing import untested
 from hydratune.evaluation.compare.runs import Run, run_of
 from hydratune.evaluation.compare.verdict import SEED, configuration, differing, judge
 from hydratune.evaluation.compare.wording import NOT_TESTED

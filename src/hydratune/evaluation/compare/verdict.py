@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from hydratune.evaluation.compare.paired import (
+from hydratune.evaluation.compare.pairing import (
     check_pair,
     compare_pair,
     compare_with_best,

@@ -7,9 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from hydratune.evaluation.compare.runs import NotComparableError, Run
-from hydratune.evaluation.compare.sets import RowsMetric, metric_of_rows, rows_of
-from hydratune.evaluation.compare.statistics import (
+from hydratune.evaluation.compare.paired_tests import (
     MIN_DIFFERING,
     SEED,
     RowScores,
@@ -18,6 +16,8 @@ from hydratune.evaluation.compare.statistics import (
     against_best,
     paired_test,
 )
+from hydratune.evaluation.compare.runs import NotComparableError, Run
+from hydratune.evaluation.compare.sets import RowsMetric, metric_of_rows, rows_of
 from hydratune.evaluation.compare.wording import Comparison, Unit
 from hydratune.tasks.base import Task
 from hydratune.utils.files import GROUP, PREDICTIONS

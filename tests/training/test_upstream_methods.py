@@ -3,8 +3,8 @@
 import pytest
 import transformers
 
-from hydratune.training.trainer.overrides import CHECKED_WITH, OVERRIDES, digest
 from hydratune.training.trainer.trainer import Trainer
+from hydratune.training.trainer.upstream_methods import CHECKED_WITH, OVERRIDES, digest
 
 
 def test_overrides_lists_every_private_method():
