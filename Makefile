@@ -87,6 +87,7 @@ bench: $(INSTALLED) ## run the benchmarks (an hour or more), but for quality
 
 quality: $(INSTALLED) ## train to the end over five seeds, beside the course's script (hours); can be gone on with
 	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/time_to_quality.py
 
 pictures: $(INSTALLED) ## make the README's pictures from eight real runs (needs chromium and chromium-driver)
 	$(BIN)/python docs/make_pictures.py
