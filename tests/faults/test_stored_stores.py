@@ -303,6 +303,38 @@ def test_ui_shows_files_of_no_other_directory_in_any_place(own_directory, tmp_pa
             check_locations(database)
 
 
+def make_stale_index(database, index, statement, value):
+    """Create an index, and change the table without it."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute(index)
+        (row,) = connection.execute("SELECT * FROM sqlite_master WHERE sql = ?", (index,))
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("DELETE FROM sqlite_master WHERE sql = ?", (index,))
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute(statement, (value,))
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
+
+
+@pytest.mark.parametrize("columns", ["artifact_location", "name, artifact_location", "lower(artifact_location)"])
+@pytest.mark.parametrize("shown", ["table", "index"])
+def test_index_with_other_locations_is_rejected(own_directory, tmp_path, columns, shown):
+    """SQLite and MLflow could read a location from the table or from an index of it that differs."""
+    private, own = tmp_path / "private", own_directory / "theirs" / "mlartifacts"
+    uri, path = f"sqlite:///{own_directory}/theirs/mlflow.db", own_directory / "theirs" / "mlflow.db"
+    for folder in (private, own):
+        folder.mkdir(exist_ok=True, parents=True)
+    first, last = (own, private) if shown == "table" else (private, own)
+    connect(uri).create_experiment("e", artifact_location=first.as_uri())
+    if first is own:
+        check_locations(path)
+    make_stale_index(
+        path, f"CREATE INDEX i ON experiments({columns})", "UPDATE experiments SET artifact_location = ?", last.as_uri()
+    )
+    with pytest.raises(ConfigError):
+        check_locations(path)
+
+
 # Columns whose names are those of places, and that name no directory whose files MLflow's server shows.
 OTHER_COLUMNS = {
     "source_type", "source_id", "source_run_id", "source_name", "source_version",

@@ -48,6 +48,11 @@ _BUCKETS = ("gs", "s3")
 _AZURE = re.compile(r"[\w$-]+@[\w-]+\.(blob|dfs)\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)")
 _OF_THE_SERVER = ("dbfs", "mlflow-artifacts")  # without a host, the store itself
 _DELETED = "deleted"  # MLflow's lifecycle stage
+# Indexes of a table that contain a column, or an expression.
+_INDEXES_OF_COLUMN = """
+SELECT list.name FROM pragma_index_list(?) AS list, pragma_index_xinfo(list.name) AS part
+WHERE part.cid = -2 OR part.name = ? COLLATE NOCASE
+"""
 _LOCKED, _LONGEST_LOCK = "database is locked", 120  # SQLite's message after 5 s, and the seconds of retries
 
 
@@ -226,10 +231,18 @@ def check_artifacts(uri: str, location: str) -> None:
 
 
 def check_locations(path: Path) -> None:
-    """Raise ConfigError if MLflow's pages of a SQLite store would show files of other directories as artifacts."""
+    """Raise ConfigError if MLflow's pages of a SQLite store would show files of other directories as artifacts.
+
+    An index of someone else's file need not agree with its table, and MLflow may read either.
+    """
+    locations: list[str] = []
     with closing(sqlite3.connect(path)) as connection:
-        queries = (f"SELECT DISTINCT {column} FROM {table} WHERE {condition}" for table, column, condition in COLUMNS)  # noqa: S608 (constants)
-        locations = [str(row[0]) for query in queries for row in connection.execute(query) if row[0]]
+        for table, column, condition in COLUMNS:
+            if index := connection.execute(_INDEXES_OF_COLUMN, (table, column)).fetchone():
+                text = f"the store {str(path)!r} has the index {index[0]!r} of locations, which MLflow does not create"
+                raise ConfigError(Problem("--uri", text, "use another store"))
+            rows = connection.execute(f"SELECT {column} FROM {table} NOT INDEXED WHERE {condition}")  # noqa: S608 (constants)
+            locations += dict.fromkeys(str(row[0]) for row in rows if row[0])
     for location in locations:
         folder = local_folder(location)
         is_own = folder is None or any(_is_below(folder, allowed) for allowed in (path.parent, Path.cwd()))
