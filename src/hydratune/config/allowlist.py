@@ -9,6 +9,7 @@ import ast
 import contextlib
 import importlib
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -27,15 +28,15 @@ _PEFT = (
     *("lora.config.LoraConfig", "oft.config.OFTConfig", "p_tuning.config.PromptEncoderConfig"),
     *("prefix_tuning.config.PrefixTuningConfig", "randlora.config.RandLoraConfig", "vera.config.VeraConfig"),
 )
-# A config may name these classes and their subclasses. Functions and other classes may write files, download, or run
-# code that they are given. Our own classes inherit from `Configurable`.
+# Class -> keys at which a config may name it or a subclass; elsewhere it would escape the checks of its arguments.
+# Functions and other classes may write files, download, or run code that they are given.
 _KINDS = {
-    "hydratune.config.configurable.Configurable",
-    "optuna.samplers._base.BaseSampler",
-    *(f"peft.tuners.{name}" for name in _PEFT),
-    "transformers.trainer.Trainer",
-    "transformers.trainer_callback.TrainerCallback",
-    "transformers.training_args.TrainingArguments",
+    "hydratune.config.configurable.Configurable": r"(?!trainer\b).*",
+    "optuna.samplers._base.BaseSampler": r"sweep\.sampler\b.*",
+    **dict.fromkeys((f"peft.tuners.{name}" for name in _PEFT), r"adapter\b.*"),
+    "transformers.trainer.Trainer": "trainer",
+    "transformers.trainer_callback.TrainerCallback": r"trainer\.callbacks\.[^.]+",
+    "transformers.training_args.TrainingArguments": r"trainer\.args",
 }
 # Subclass of `_KINDS` that is unsafe with data from someone else -> the class to name instead.
 _REPLACED = {"optuna.samplers._cmaes.CmaEsSampler": "hydratune.sweep.CmaEsSampler"}
@@ -93,7 +94,7 @@ def check_target(path: Any, key: str) -> Problem | None:
 
     Args:
         path: Value of `_target_`.
-        key: Dotted key of `_target_`.
+        key: Dotted key of `_target_`; `._target_` or empty for a node outside of a config.
     """
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
         return invalid_value(key, "the dotted name of a class, such as package.module.Class", display_value(path))
@@ -122,8 +123,12 @@ def check_target(path: Any, key: str) -> Problem | None:
     if is_in(definition.path, _REPORTERS):
         hint = "set trainer.args.report_to=NAME on the command line"
         return Problem(key, f"{path!r} is not allowed, because it reports to a tracker ({KEY})", hint)
-    if any(part.startswith("_") for part in path.split(".")) or not _is_kind(definition):
+    kinds = _kinds(definition)
+    if any(part.startswith("_") for part in path.split(".")) or not kinds:
         return Problem(key, f"{KEY} must be {_USABLE}, not {path!r}", how_to_allow(path))
+    place = key.removesuffix("._target_")
+    if place and not any(re.fullmatch(_KINDS[kind], place) for kind in kinds):
+        return Problem(key, f"{path!r} is not allowed at {KEY}, where its arguments are not checked", f"remove {place}")
     return None
 
 
@@ -169,17 +174,16 @@ def is_in(path: str, packages: Iterable[str]) -> bool:
     return any(path == package or path.startswith(f"{package}.") for package in packages)
 
 
-def _is_kind(definition: Found) -> bool:
-    """Return whether a class is in `_KINDS` or inherits from such a class."""
+def _kinds(definition: Found) -> set[str]:
+    """Return the classes in `_KINDS` that a class is, or inherits from."""
     seen, pending = set(), [definition]
     while pending:
         candidate = pending.pop()
-        if candidate.path in _KINDS:
-            return True
-        if candidate.path not in seen and isinstance(candidate.node, ast.ClassDef):
+        if candidate.path not in seen:
             seen.add(candidate.path)
-            pending += filter(None, bases(candidate))
-    return False
+            if isinstance(candidate.node, ast.ClassDef):
+                pending += filter(None, bases(candidate))
+    return seen & _KINDS.keys()
 
 
 def _nearest(path: str) -> str:
