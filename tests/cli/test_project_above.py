@@ -1,5 +1,6 @@
 """Commands below the directory of a project."""
 
+import os
 import subprocess
 
 import pytest
@@ -36,3 +37,11 @@ def test_a_command_below_a_project_says_where_it_is(project, arguments):
         [HYDRATUNE, *arguments], cwd=project / "notes" / "a b", capture_output=True, text=True, check=False
     )
     assert "cd ../.." in done.stdout + done.stderr
+
+
+def test_pipe_is_no_project(own_directory, monkeypatch):
+    """Reading it would wait for a writer."""
+    os.mkfifo(own_directory / "pyproject.toml")
+    (own_directory / "below").mkdir()
+    monkeypatch.chdir(own_directory / "below")
+    assert project_above() is None

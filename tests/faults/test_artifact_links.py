@@ -101,6 +101,28 @@ def test_store_that_changes_what_it_stores_is_refused(store, sql):
             open_store(store)
 
 
+SCHEMAS = {
+    "type of a trigger": [TRIGGER, "update sqlite_master set type = 'TRIGGER' where name = 't'"],
+    "type of a table": [TRIGGER, "update sqlite_master set type = 'table' where name = 't'"],
+    "comment": [TRIGGER, "update sqlite_master set sql = replace(sql, 'CREATE ', 'CREATE /**/ ') where name = 't'"],
+    "type of a view": ["create view v as select 1", "update sqlite_master set type = 'VIEW' where name = 'v'"],
+    "virtual table": ["create virtual table v using fts5(x)"],
+}
+
+
+@pytest.mark.parametrize("statements", SCHEMAS.values(), ids=SCHEMAS)
+def test_schema_that_sqlite_does_not_write_is_refused(store, statements):
+    """SQLite executes the text of an entry, whatever its type is."""
+    path = Path(store.removeprefix("sqlite:///"))
+    connect(store)
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        connection.execute("pragma writable_schema = on")
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+    assert schema_problem(path, "tracking.uri").key == "tracking.uri"
+
+
 def test_trigger_of_mlflow_changes_nothing(store):
     """Positive control: it has one, which only rejects values."""
     with sqlite3.connect(store.removeprefix("sqlite:///")) as connection:

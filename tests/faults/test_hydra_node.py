@@ -3,6 +3,7 @@
 Each payload would create the file `canary`; `test_canary_works` shows that it would be noticed.
 """
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -422,6 +423,25 @@ def test_diff_shows_no_other_directory(repository, own_directory):
     shown = subprocess.run(["git", "diff", "HEAD"], check=True, capture_output=True, text=True).stdout  # noqa: S607
     assert "private" in shown  # the positive control
     assert "private" not in provenance.git_diff()
+
+
+@pytest.mark.parametrize("place", ["parent", "absolute"])
+def test_diff_shows_no_file_that_only_the_index_names(repository, own_directory, place):
+    """Git does not check the paths in an index, which can be shipped with a directory."""
+    provenance = repository()
+    private = own_directory / "private"
+    private.write_text("private\n")
+    name = "../private" if place == "parent" else str(private)
+    placeholder = Path("x" * len(name))
+    placeholder.write_text("old\n")
+    subprocess.run(["git", "add", placeholder], check=True)  # noqa: S607
+    placeholder.unlink()
+    index = Path(".git/index").read_bytes()[:-20].replace(str(placeholder).encode(), name.encode())
+    Path(".git/index").write_bytes(index + hashlib.sha1(index).digest())  # noqa: S324 (git's own)
+    shown = subprocess.run(["git", "diff", "HEAD"], check=True, capture_output=True, text=True).stdout  # noqa: S607
+    assert "+private" in shown  # the positive control
+    with pytest.raises(OSError, match="index"):
+        provenance.git_diff()
 
 
 def test_stored_directory_is_not_entered(own_directory):

@@ -8,11 +8,13 @@ import pytest
 
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.files import (
+    LOCK,
     atomic_write,
     check_links,
     claim_directory,
     find_files,
     numbered_directories,
+    try_lock,
     write_json,
     write_lines,
 )
@@ -100,3 +102,10 @@ def test_find_files_while_a_folder_is_removed(own_directory, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert sorted(path.parent.name for path in find_files(own_directory, "x")) == ["b", "c"]
+
+
+def test_lock_does_not_wait_for_a_pipe(own_directory):
+    """A directory from someone else may have one at the name of the lock."""
+    os.mkfifo(own_directory / LOCK)
+    with try_lock(own_directory) as is_ours:
+        assert is_ours

@@ -19,6 +19,7 @@ from hydratune.utils import places
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.files import is_inside
+from hydratune.utils.stored_files import read_regular
 from hydratune.utils.user_records import write_record
 
 FLAG = "--trust-project"  # trusts the list for one command, e.g. in CI
@@ -123,7 +124,7 @@ def place_of(project: Path) -> str:
 
 def _has_settings(folder: Path) -> bool:
     try:
-        tools = tomllib.loads((folder / _PROJECT).read_text(encoding="utf-8")).get("tool")
+        tools = tomllib.loads(read_regular(folder / _PROJECT).decode()).get("tool")
     except (OSError, RecursionError, ValueError):
         return False
     return isinstance(tools, dict) and "hydratune" in tools
@@ -156,7 +157,7 @@ def declared_allowlist() -> _Project:
     if not path.is_file():
         return _Project(path, [])
     try:
-        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool")
+        tools = tomllib.loads(read_regular(path).decode()).get("tool")
     except OSError as error:
         raise ConfigError(Problem(_PROJECT, f"cannot read {path}: {error.strerror}")) from error
     except (RecursionError, ValueError) as error:

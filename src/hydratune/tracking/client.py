@@ -355,7 +355,8 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     path = sqlite_path(uri)
     if path:
         make_directory(path.parent / ARTIFACTS, PRIVATE_FOLDER)
-    location = (path.parent / ARTIFACTS / quote(name, safe=" ")).as_uri() if path else None
+    folder = re.sub(r"^\.", "%2E", quote(name, safe=" "))  # artifacts in hidden directories are not read
+    location = (path.parent / ARTIFACTS / folder).as_uri() if path else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:  # another process was first

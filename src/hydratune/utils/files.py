@@ -218,9 +218,9 @@ def check_started_here(stored: str, command: str) -> None:
 def try_lock(directory: Path) -> Iterator[bool]:
     """Yield whether this process alone works in a directory; the lock ends with the context or the process."""
     check_place(LOCK, directory)
-    # Without O_NOFOLLOW, a link in a directory from someone else would create a file elsewhere.
-    descriptor = os.open(directory / LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
-    with os.fdopen(descriptor, "a") as file:
+    # The directory may come from someone else: O_NOFOLLOW creates no file elsewhere, and O_RDWR waits for no pipe.
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

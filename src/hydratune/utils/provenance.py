@@ -69,6 +69,9 @@ def git_diff() -> str:
     """
     if not _repository():
         return ""
+    for name in _git("ls-files", "-z").split("\0"):  # of the index, whose paths git does not check
+        if name.startswith("/") or ".." in name.split("/"):
+            raise OSError(f"the index of the repository names a file elsewhere: {name!r}")
     status, diff = _git(*_STATUS), _git("diff", *_DIFF, "HEAD")
     text = f"{status}\n\n{diff}" if status else ""
     suffix = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
@@ -237,7 +240,13 @@ def _git_directory(root: Path) -> Path:
             raise OSError(f"{root / '.git'} leads to a repository that does not know this directory")
     elif (path / "commondir").exists():
         raise OSError(f"{path} takes its objects from another repository")
-    entries = (*common.iterdir(), *common.glob("objects/*"), *common.glob("refs/**/*"), common)
+    entries = (
+        *common.iterdir(),
+        *common.glob("objects/*"),
+        *common.glob("objects/*/*"),
+        *common.glob("refs/**/*"),
+        common,
+    )
     if (common / "objects/info/alternates").exists() or any(entry.is_symlink() for entry in entries):
         raise OSError(f"{common} takes its objects from another repository")
     return path
