@@ -1,14 +1,20 @@
-"""Each command x each link of a cloned project: no file of the user elsewhere is changed, or printed."""
+"""Each command x each link of a cloned project: no file of the user elsewhere is changed, or printed.
+
+A command is run with each link at a path that it uses. Other links cannot make a difference.
+"""
 
 import contextlib
 import json
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
 from fake_sweep import add_grid, fake_study
 from hydratune.cli import main, ui
+from hydratune.config import trust
 from hydratune.utils.errors import ConfigError
 
 CANARY = "canary-of-the-user"
@@ -35,13 +41,13 @@ COMMANDS = {
     "clean": [["clean", "--checkpoints", "--unfinished", "--yes"], ["clean", RUN, "--checkpoints", "--yes"]],
     "trust": [["trust"]],
 }  # fmt: skip
-OF_A_RUN = [
+RUN_FILES = [
     *("config.yaml", "metrics.json", "predictions.jsonl", "tracking.jsonl", "tracking.sent", "mlflow.json", ".lock"),
     *("labels.json", "model", "model/README.md", "checkpoints", "evaluations", "tables", ".hydra"),
     *(".hydra/overrides.yaml", ".hydra/hydra.yaml", "report.html"),
 ]
 LINKS = [
-    *("outputs", "outputs/mlflow.db", "outputs/mlartifacts", RUN, *(f"{RUN}/{name}" for name in OF_A_RUN)),
+    *("outputs", "outputs/mlflow.db", "outputs/mlartifacts", RUN, *(f"{RUN}/{name}" for name in RUN_FILES)),
     *("multirun", SWEEP, *(f"{SWEEP}/{name}" for name in ("sweep.json", "study.db", "report", "tracking.jsonl", "0"))),
     *("conf", "conf/experiment", "conf/experiment/mine.yaml", "new"),
 ]
@@ -97,21 +103,26 @@ def template(tmp_path_factory):
 
 
 @pytest.fixture
-def victim(template, own_directory, monkeypatch):
-    """Write another project of the user, and a cloned one, in which the test works."""
-    victim = own_directory.parent / "victim"
-    for project, text in ((victim, CANARY), (own_directory, "text")):
-        shutil.copytree(template, project, dirs_exist_ok=True)
-        plan = project / SWEEP / "sweep.json"
-        plan.write_text(plan.read_text().replace(str(template), str(project)).replace(CANARY, text))
-        write(project, text)
+def clone(template, own_directory, monkeypatch):
+    """Return a function that writes a new project, and makes it the working directory."""
     monkeypatch.setattr("hydratune.cli.train.run_job", lambda *_, **__: None)
     monkeypatch.setattr("hydratune.sweep.controller.launch_workers", lambda *_, **__: False)
     monkeypatch.setattr(ui, "become_server", lambda *_: None)
     monkeypatch.setattr(ui, "check_port", lambda *_: None)
     monkeypatch.setattr("hydratune.utils.hub.check_push", lambda *_, **__: None)
     monkeypatch.setattr("hydratune.training.push.Push.send", lambda push: str(push.directory))
-    return victim
+
+    def make(name, text):
+        project = own_directory / name
+        shutil.copytree(template, project)
+        plan = project / SWEEP / "sweep.json"
+        plan.write_text(plan.read_text().replace(str(template), str(project)).replace(CANARY, text))
+        write(project, text)
+        trust.declared_allowlist.cache_clear()
+        monkeypatch.chdir(project)
+        return project
+
+    return make
 
 
 def snapshot(project):
@@ -120,6 +131,26 @@ def snapshot(project):
         path.relative_to(project): path.read_bytes() if path.is_file() else os.path.realpath(path)
         for path in sorted(project.rglob("*"))
     }
+
+
+def used_links(project, verb):
+    """Run the commands of a verb in a project without links, and return the links at or above a path that they use."""
+    used, is_running = set(), [True]
+
+    def record(event, arguments):  # a hook cannot be removed
+        if not is_running or not event.startswith(("open", "os.", "shutil.", "sqlite3.")):
+            return
+        texts = [os.fsdecode(value) for value in arguments if isinstance(value, (str, bytes, Path))]
+        paths = [Path(os.path.abspath(text)) for text in texts]  # noqa: PTH100 (keeps links)
+        used.update(paths)
+        if event.startswith("shutil."):  # these functions use all files of a directory
+            used.update(file for path in paths for file in path.rglob("*"))
+
+    sys.addaudithook(record)
+    run(verb)
+    is_running.clear()
+    used = {folder for path in used for folder in (path, *path.parents)}
+    return [link for link in LINKS if project / link in used]
 
 
 def run(verb):
@@ -145,24 +176,26 @@ def test_all_commands_are_listed():
 
 
 @pytest.mark.parametrize("verb", each(COMMANDS))
-@pytest.mark.parametrize("link", LINKS)
-def test_command_follows_no_link_out_of_the_project(victim, own_directory, capsys, verb, link):
+def test_command_follows_no_link_out_of_the_project(clone, capsys, verb):
     """Neither to write nor to print; whatever the command says about the link."""
-    target = victim / link
-    path = own_directory / link
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    path.symlink_to(target)
-    before = snapshot(victim)
-    run(verb)
-    output = capsys.readouterr()
-    assert CANARY not in output.out + output.err
-    assert snapshot(victim) == before
+    victim = clone("victim", CANARY)
+    followed = []
+    for i, link in enumerate(used_links(clone("plain", "text"), verb)):
+        path = clone(f"linked{i}", "text") / link
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.symlink_to(victim / link)
+        before = snapshot(victim)
+        run(verb)
+        output = capsys.readouterr()
+        if CANARY in output.out + output.err or snapshot(victim) != before:
+            followed.append(link)
+    assert not followed, followed
 
 
 @pytest.mark.parametrize("verb", each(EFFECTS))
-def test_canary_works(victim, monkeypatch, capsys, verb):
+def test_canary_works(clone, capsys, verb):
     """Positive control: in the project itself, these commands print the canary, or change files."""
-    monkeypatch.chdir(victim)
+    victim = clone("victim", CANARY)
     before = snapshot(victim)
     run(verb)
     output = capsys.readouterr()
