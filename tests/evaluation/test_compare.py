@@ -748,12 +748,13 @@ def test_best_two_are_compared_on_test(store, record, right, verdict):
 def test_best_two_name_what_was_not_tested(store, record):
     """Runs without test rows are not compared, but the best two tested configurations are."""
     record("best", {"lr": 1}, digest=None, best_accuracy=0.9)
-    for i in (2, 3):
-        record(f"tested {i}", {"lr": i}, right=100 + i, best_accuracy=1 / i)
+    ids = [record(f"tested {i}", {"lr": i}, right=100 + i, best_accuracy=1 / i) for i in (2, 3)]
     found = best_two(*ranked(store), "best/accuracy")
     assert "tested 2" in found.sentences[0]
     assert found.sentences[1].startswith("Significance not tested: best has no test split")
     assert all(settings in found.sentences[2] for settings in ("lr=2", "lr=3"))
+    (command,) = found.commands.values()
+    assert all(run_id.startswith(text) for run_id, text in zip(ids, command.split()[-2:], strict=True))
 
 
 def test_one_configuration_has_no_second_best(store, record):

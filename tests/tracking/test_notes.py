@@ -31,11 +31,15 @@ class FakeClient:
         self.tags[key] = value
 
 
-def fake_run(name, value, status="FINISHED", direction="max", digest="d1", test="f1", **tags):
-    """A run of MLflow with an objective, and by default with a test split."""
-    tags |= {"hydratune.objective": "eval_f1", "hydratune.direction": direction}
-    metrics = {"best/f1": value, **({f"test/{test}": value} if test else {})}
-    data = SimpleNamespace(metrics=metrics, tags=tags, params={"digest.test": digest})
+def nothing_to_compare(*_):
+    """The comparison of runs that all have one configuration."""
+    return "", (), {}
+
+
+def fake_run(name, value, status="FINISHED", direction="max"):
+    """A run of MLflow with an objective."""
+    tags = {"hydratune.objective": "eval_f1", "hydratune.direction": direction}
+    data = SimpleNamespace(metrics={"best/f1": value}, tags=tags, params={})
     return SimpleNamespace(data=data, info=SimpleNamespace(run_id=name, run_name=name, status=status))
 
 
@@ -48,7 +52,7 @@ def test_experiment_note_names_the_best_run(direction, best):
         ("lost", 0.0 if direction == "min" else 1.0, "FAILED"),
     ]
     client = FakeClient(*(fake_run(*value, direction=direction) for value in values))
-    write_experiment_note(client, "1")
+    write_experiment_note(client, "1", nothing_to_compare)
     first = client.tags[notes.NOTE].splitlines()[0]
     assert f"({best})" in first
     assert "2 finished, 1 failed" in client.tags[notes.NOTE]
@@ -57,16 +61,16 @@ def test_experiment_note_names_the_best_run(direction, best):
 def test_experiment_note_follows_the_runs():
     """A later call replaces our own note."""
     client = FakeClient(fake_run("a", 0.1))
-    write_experiment_note(client, "1")
+    write_experiment_note(client, "1", nothing_to_compare)
     client.runs = (*client.runs, fake_run("b", 0.9))
-    write_experiment_note(client, "1")
+    write_experiment_note(client, "1", nothing_to_compare)
     assert "(b)" in client.tags[notes.NOTE].splitlines()[0]
 
 
 def test_experiment_note_says_that_the_best_runs_are_tied():
     """MLflow lists the newest run first; the oldest of the best runs counts as the best one."""
     client = FakeClient(*(fake_run(name, value) for name, value in (("new", 0.9), ("worse", 0.1), ("old", 0.9))))
-    write_experiment_note(client, "1")
+    write_experiment_note(client, "1", nothing_to_compare)
     first = client.tags[notes.NOTE].splitlines()[0]
     assert "(old, tied with 1 other)" in first
 
@@ -123,38 +127,11 @@ def test_replaced_note_is_not_one_of_the_user(store, tmp_path, edited, after):
     assert client.get_run(run_pointer["run_id"]).data.tags[notes.NOTE] == after
 
 
-NO_PREDICTIONS = {
-    "trials": {"mlflow.parentRunId": "parent", "test": ""},
-    "no test split": {"test": ""},
-    "language models": {"test": "perplexity"},
-}
-
-
-@pytest.mark.parametrize("case", NO_PREDICTIONS)
-def test_experiment_note_recommends_compare_only_where_it_can_test(case):
-    """Runs without predictions of test rows are not in the command, however good they are."""
-    better = [fake_run(name, value, **NO_PREDICTIONS[case]) for name, value in (("x", 0.9), ("y", 0.8))]
-    for others, expected in (([], ""), ([("a", 0.2), ("b", 0.3), ("c", 0.1)], "hydratune compare b a")):
-        client = FakeClient(*better, *(fake_run(*other) for other in others))
-        write_experiment_note(client, "1")
-        text = client.tags[notes.NOTE].replace("`", "")
-        assert "(x)" in text.splitlines()[0]
-        assert expected in text if expected else "compare" not in text
-
-
-def test_experiment_note_compares_runs_on_the_same_test_rows():
-    """The second of the compared runs is the best one that was tested on the rows of the first."""
-    runs = (fake_run("a", 0.9), fake_run("b", 0.8, digest="d2"), fake_run("c", 0.7))
-    client = FakeClient(*runs)
-    write_experiment_note(client, "1")
-    assert "hydratune compare a c" in client.tags[notes.NOTE].replace("`", "")
-
-
 def test_experiment_note_of_the_user_stays():
     """Text that someone wrote is not replaced."""
     client = FakeClient(fake_run("a", 0.1))
     client.tags[notes.NOTE] = "my notes"
-    write_experiment_note(client, "1")
+    write_experiment_note(client, "1", nothing_to_compare)
     assert client.tags == {notes.NOTE: "my notes"}
 
 

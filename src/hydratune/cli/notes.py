@@ -25,13 +25,13 @@ def compare_best(
     client: MlflowClient, runs: Sequence[Any], metric: str
 ) -> tuple[str, Sequence[str], Mapping[str, str]]:
     """Return the verdict on the best two configurations, sentences, and commands; see `best_two`."""
-    from hydratune.evaluation.compare.best_two import best_two
+    from hydratune.evaluation.compare.best_two import best_two, not_tested
 
     try:
         verdict = best_two(client, runs, metric)
     except Exception as error:  # a note must not fail because of a run, which may be someone else's
         log.debug("note: the best runs were not compared", exc_info=True)
-        return "not tested", [f"Significance not tested: {one_line(error, 200)}"], {}
+        verdict = not_tested(one_line(error, 200))
     return verdict.state, verdict.sentences, verdict.commands
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,32 +17,28 @@ if TYPE_CHECKING:
 # sentences, and commands.
 Compare = Callable[["MlflowClient", Sequence[Any], str], tuple[str, Sequence[str], Mapping[str, str]]]
 _MOST_RUNS, _TOP = 1000, 3
-_TEST_DIGEST = "digest.test"  # begins the params with the digests of the test sets
-_LANGUAGE = "test/perplexity"  # metric of language models
-_ID = 12  # characters that identify a run for `hydratune compare`
 
 
-def write_experiment_note(client: MlflowClient, experiment_id: str, compare: Compare | None = None) -> None:
+def write_experiment_note(client: MlflowClient, experiment_id: str, compare: Compare) -> None:
     """Describe the runs of an experiment, unless the user has written a note.
 
     Args:
         client: Client of the store.
         experiment_id: ID of the experiment.
-        compare: Function that compares the best two configurations; None to compare nothing.
+        compare: Function that compares the best two configurations.
     """
     tags = client.get_experiment(experiment_id).tags
     if tags.get(NOTE, "") != tags.get(OWN_NOTE, ""):
         return
     runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)
-    parent_ids = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
-    parents = {run.info.run_id: str(run.info.run_name) for run in runs if run.info.run_id in parent_ids}
-    text = _note(client, [run for run in runs if run.info.run_id not in parents], parents, compare)
+    parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
+    text = _note(client, [run for run in runs if run.info.run_id not in parents], len(parents), compare)
     if text and text != tags.get(NOTE):
         client.set_experiment_tag(experiment_id, NOTE, text)
         client.set_experiment_tag(experiment_id, OWN_NOTE, text)
 
 
-def _note(client: MlflowClient, runs: Sequence[Any], parents: Mapping[str, str], compare: Compare | None) -> str:
+def _note(client: MlflowClient, runs: Sequence[Any], sweeps: int, compare: Compare) -> str:
     """Return the note; empty if no run records its objective."""
     state = view([run.data for run in runs])
     if state is None:
@@ -58,43 +53,11 @@ def _note(client: MlflowClient, runs: Sequence[Any], parents: Mapping[str, str],
     scores = [(f"{name} {number_text(run.data.metrics[metric])}", run.info.run_name) for run in ranked[:_TOP]]
     top = {f"{i}. {score}": run_name for i, (score, run_name) in enumerate(scores, 1)}
     ties = ties_text((run.data.metrics[metric] for run in ranked), ranked[0].data.metrics[metric]) if ranked else ""
-    verdict, sentences, commands = compare(client, ranked, metric) if compare and ranked else ("", (), {})
+    verdict, sentences, commands = compare(client, ranked, metric) if ranked else ("", (), {})
     difference = f"; difference from the second best: {verdict}" if verdict else ""
     best = [f"Best {score} ({run_name}{ties}){difference}" for score, run_name in scores[:1]]
-    lines = [*best, *sentences, f"{_count(len(runs), 'run')} ({states}), {_count(len(parents), 'sweep')}"]
-    return note(lines, {**top, **(commands or _next_step(ranked, parents))})
-
-
-def _next_step(ranked: Sequence[Any], parents: Mapping[str, str]) -> dict[str, str]:
-    """Return what to do with the best runs, and how; empty if no command would work.
-
-    Args:
-        ranked: Finished runs, best first.
-        parents: ID -> name of the sweeps.
-    """
-    comparable = [run for run in ranked if _is_comparable(run)]
-    others = [run for run in comparable[1:] if _test_rows(run) == _test_rows(comparable[0])]
-    steps = {}
-    if ranked and (sweep := parents.get(ranked[0].data.tags.get(PARENT, ""))):
-        steps["retrain and test the best trial"] = f"see the note of the sweep {sweep}"
-    if others:
-        kind = "best two" if ranked[:2] == [comparable[0], others[0]] else "best two runs on the same test rows"
-        ids = [run.info.run_id[:_ID] for run in (comparable[0], others[0])]
-        steps[f"test the difference of the {kind}"] = shlex.join(["hydratune", "compare", *ids])
-    return steps
-
-
-def _is_comparable(run: Any) -> bool:
-    """Return whether a run saves predictions of test rows; trials and language models do not."""
-    metrics = run.data.metrics
-    return (
-        PARENT not in run.data.tags and any(name.startswith("test/") for name in metrics) and _LANGUAGE not in metrics
-    )
-
-
-def _test_rows(run: Any) -> dict[str, str]:
-    """Return the digests of the test rows; empty if they were not recorded."""
-    return {name: value for name, value in run.data.params.items() if name.startswith(_TEST_DIGEST)}
+    lines = [*best, *sentences, f"{_count(len(runs), 'run')} ({states}), {_count(sweeps, 'sweep')}"]
+    return note(lines, {**top, **commands})
 
 
 def _count(number: int, noun: str) -> str:

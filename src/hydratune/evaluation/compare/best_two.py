@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
     from hydratune.evaluation.compare.wording import Comparison
 
-_MOST_RUNS = 50  # best runs that are looked at
+_MOST_RUNS = 50  # best runs that are compared
 _LONGEST_LABEL = 60  # characters of the settings in which two runs differ
-_ID = 8  # characters that tell runs of one name apart
-_COMMAND_ID = 12  # characters of an ID in a command
+_LABEL_ID, _COMMAND_ID = 8, 12  # characters of an ID after a name that several runs have, and in a command
 _MOST_ROWS = 2_000  # rows that are scored again in each resample; a proportion needs one pass
 
 
@@ -36,13 +35,18 @@ class Significance:
 
     Args:
         sentences: The verdict, or why there is no test.
-        commands: What it does -> a command that tests the difference.
-        state: The verdict in a few words.
+        commands: Purpose -> command.
+        state: The verdict in a few words; empty if there is only one configuration.
     """
 
     sentences: Sequence[str]
     commands: dict[str, str]
-    state: str = "not tested"
+    state: str = NOT_TESTED
+
+
+def not_tested(reason: str, commands: dict[str, str] | None = None) -> Significance:
+    """Return that a difference was not tested, and why."""
+    return Significance([f"Significance not tested: {reason}"], commands or {})
 
 
 def best_two(client: MlflowClient, records: Sequence[MlflowRun], metric: str) -> Significance:
@@ -91,7 +95,7 @@ def named_runs(client: MlflowClient, records: Iterable[MlflowRun]) -> list[Run]:
     records = [*records]
     names = [str(record.info.run_name) for record in records]
     labels = [
-        name if names.count(name) == 1 else f"{name} ({record.info.run_id[:_ID]})"
+        name if names.count(name) == 1 else f"{name} ({record.info.run_id[:_LABEL_ID]})"
         for name, record in zip(names, records, strict=True)
     ]
     return [run_of(label, record, client) for label, record in zip(labels, records, strict=True)]
@@ -105,25 +109,22 @@ def significance(first: Sequence[Run], second: Sequence[Run]) -> Significance:
     runs = [run for group in groups for run in group]
     command = shlex.join([cli_path(), "compare", *(run.id[:_COMMAND_ID] for run in runs)])
     if reason := _too_many_rows(runs):
-        return Significance([f"Significance not tested: {reason}"], {"test the difference": command})
+        return not_tested(reason, {"test the difference": command})
     try:
         verdict = judge(runs, None)
-    except ConfigError as error:
-        return Significance([f"Significance not tested: {one_line(error, 200)}"], {"test the difference": command})
-    comparisons = [sentence_of(comparison) for comparison in verdict.comparisons]
-    remarks = [remark.removeprefix(f"{NOT_TESTED}: ") for remark in verdict.remarks]
-    sentences = comparisons or [f"Significance not tested: {remark}" for remark in remarks[:1]]
-    state = sentences[0].partition(":")[0].lower().removeprefix("significance ") if sentences else "not tested"
-    return Significance(sentences, {"details of the test": command}, state)
+    except ConfigError as error:  # `compare` would print it, too
+        return not_tested(one_line(error, 200))
+    if verdict.comparisons:
+        return significance_of(verdict.comparisons[0], {"details of the test": command})
+    reason = next(iter(verdict.remarks), "no test is possible").removeprefix(f"{NOT_TESTED}: ")
+    return not_tested(reason, {"show the difference": command})
 
 
-def sentence_of(comparison: Comparison) -> str:
+def significance_of(comparison: Comparison, commands: dict[str, str] | None = None) -> Significance:
     """Return a comparison as a sentence that begins with the verdict."""
-    text = comparison.sentence()
-    if comparison.refusal:
-        return text[:1].upper() + text[1:]  # begins with `not tested`
-    text = text.removeprefix("inconclusive: ")
-    return f"{'Significant' if comparison.better else 'Not significant'}: {text}"
+    state = "significant" if comparison.better else NOT_TESTED if comparison.refusal else "not significant"
+    text = comparison.sentence().removeprefix(f"{NOT_TESTED}: ").removeprefix("inconclusive: ")
+    return Significance([f"{state.capitalize()}: {text}"], commands or {}, state)
 
 
 def _tested(group: Sequence[Run]) -> list[Run]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hydratune.config import allowlist
-from hydratune.evaluation.compare.best_two import Significance, sentence_of, significance
+from hydratune.evaluation.compare.best_two import Significance, not_tested, significance, significance_of
 from hydratune.evaluation.compare.runs import Run, open_run
 from hydratune.evaluation.compare.seeds import compare_groups
 from hydratune.evaluation.compare.wording import Group, Unit
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results
 from hydratune.sweep.retraining import retrained
-from hydratune.tasks.metrics.metric import LOSS, Metric
+from hydratune.tasks.metrics.metric import Metric
 from hydratune.tracking.client import existing
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.journal import not_tracked
@@ -42,23 +43,18 @@ def best_two_trials(plan: Plan, rows: Sequence[results.TrialRow]) -> Significanc
     missing = [row for row in (best, second) if not retrained(plan.directory, row.number)]
     if not missing:
         try:
-            found = significance(_runs(plan, best), _runs(plan, second))
+            verdict = significance(_runs(plan, best), _runs(plan, second))
         except ConfigError as error:
-            found = Significance([f"Significance not tested: {one_line(error, 200)}"], {})
+            verdict = not_tested(one_line(error, 200))
     elif plan.seeds and not plan.folds and len(plan.seeds) >= MIN_SEEDS:
-        found = Significance([_over_seeds(plan, ranked)], {})
+        verdict = _over_seeds(plan, ranked)
     else:
-        names = " and ".join(str(row.number) for row in missing)
-        reason = f"a sweep saves no predictions for test rows, and trial {names} {_be(missing)} not retrained"
-        found = Significance([f"Significance not tested: {reason}"], {})
+        trials = f"trial {missing[0].number} was" if len(missing) == 1 else "both trials were"
+        verdict = not_tested(f"a sweep saves no predictions for test rows, and {trials} not retrained")
     finish = [cli_path(), "sweep", "finish", os.path.relpath(plan.directory)]
     numbers = {row.number: [] if row is best else ["--trial", str(row.number)] for row in missing}
     commands = {f"retrain and test trial {number}": shlex.join([*finish, *flag]) for number, flag in numbers.items()}
-    return Significance([lead, *found.sentences], found.commands | commands)
-
-
-def _be(rows: Sequence[object]) -> str:
-    return "was" if len(rows) == 1 else "were"
+    return replace(verdict, sentences=[lead, *verdict.sentences], commands=verdict.commands | commands)
 
 
 def _runs(plan: Plan, row: results.TrialRow) -> list[Run]:
@@ -73,15 +69,14 @@ def _runs(plan: Plan, row: results.TrialRow) -> list[Run]:
     return runs
 
 
-def _over_seeds(plan: Plan, ranked: Sequence[results.TrialRow]) -> str:
+def _over_seeds(plan: Plan, ranked: Sequence[results.TrialRow]) -> Significance:
     """Return the comparison of the best two trials over their seeds, adjusted for all pairs of completed trials."""
     objective, direction = next(iter(plan.objectives.items()))
-    name = metric_name(objective)
-    kind: Any = allowlist.load(str(plan.identity["task._target_"]), "task._target_")
-    known: dict[str, Metric] = {metric.name: metric for metric in (LOSS, *getattr(kind, "known_metrics", ()))}
-    definition = known.get(objective.removeprefix("eval_"))
-    is_share = bool(definition and definition.is_share)
-    unit = Unit(name, is_share, results.scale(plan, objective.removeprefix("eval_"), None), direction == "maximize")
+    name, bare_name = metric_name(objective), objective.removeprefix("eval_")
+    task: Any = allowlist.load(str(plan.identity["task._target_"]), "task._target_")
+    metrics: Sequence[Metric] = getattr(task, "known_metrics", ())
+    is_share = any(metric.is_share for metric in metrics if metric.name == bare_name)
+    unit = Unit(name, is_share, results.scale(plan, bare_name, None), direction == "maximize")
     groups = []
     for row in ranked:
         values = dict(zip(map(str, plan.seeds), row.by_seed[objective], strict=False))
@@ -89,5 +84,5 @@ def _over_seeds(plan: Plan, ranked: Sequence[results.TrialRow]) -> str:
         groups.append(Group(f"trial {row.number}", values, name, "eval", interval))
     comparisons, _ = compare_groups(groups, unit)
     pair = [groups[0].name, groups[1].name]
-    sentence = next((sentence_of(one) for one in comparisons if [one.first, one.second] == pair), "")
-    return sentence or "Significance not tested: the scores of both do not vary from seed to seed"
+    verdicts = (significance_of(pairing) for pairing in comparisons if [pairing.first, pairing.second] == pair)
+    return next(verdicts, not_tested("the scores of both trials do not vary from seed to seed"))

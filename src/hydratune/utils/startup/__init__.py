@@ -1,1 +1,1 @@
-"""Folder on `PYTHONPATH` of child processes; see `hydratune.utils.process.protect_children`."""
+"""Folder on `PYTHONPATH` of child processes; see `hydratune.utils.python_processes.protect_children`."""
