@@ -71,10 +71,10 @@ release: $(INSTALLED) ## build the wheel, check it in an empty environment, prin
 	rm -rf dist/venv
 	@awk '/^## / { sections++ } sections == 1' CHANGELOG.md
 
-experiments: $(INSTALLED) ## run every experiment that needs no hub, and compare with baselines (40 minutes)
+experiments: $(INSTALLED) ## run every experiment that works offline, and compare it with baselines (40 minutes)
 	$(BIN)/python benchmarks/experiments.py
 
-bench: $(INSTALLED) ## run the benchmarks (an hour or more), but for quality
+bench: $(INSTALLED) ## run all benchmarks but those of quality (an hour or more)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/gpu.py
@@ -85,7 +85,7 @@ bench: $(INSTALLED) ## run the benchmarks (an hour or more), but for quality
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/soak.py
 
-quality: $(INSTALLED) ## train to the end over five seeds, beside the course's script (hours); can be gone on with
+quality: $(INSTALLED) ## train hydratune and the course's script over five seeds (hours); resumes after an interruption
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/time_to_quality.py
 

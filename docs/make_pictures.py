@@ -3,6 +3,7 @@
 It trains the embedded default on 200 definitions, with four learning rates and two seeds, and takes pictures of
 MLflow's pages and of the sweep's report with Debian's chromium (`apt-get install chromium chromium-driver`) through
 selenium: each one in the light and, with the suffix `-dark`, in the dark.
+To take the pictures of earlier runs, pass their directory.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
     """Runs, opens the pages and takes the pictures."""
     if reason := browser.missing():
         sys.exit(reason)
-    if sys.argv[1:]:  # a folder with the eight runs, e.g. after a change of the pages alone
+    if sys.argv[1:]:  # after a change of the pages alone
         take_all(Path(sys.argv[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +107,7 @@ def shown(driver, selector: str) -> list:
 
 
 def close_assistant(driver) -> None:
-    """Closes the panel that MLflow opens beside its pages; where it has another name the picture is narrower."""
+    """Closes the panel that MLflow opens next to its pages; if it has another name, the picture is narrower."""
     driver.execute_script("document.querySelector('[data-component-id$=\"chat_panel.close\"]')?.click()")
 
 

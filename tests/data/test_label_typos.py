@@ -7,6 +7,7 @@ import pytest
 from hydratune.cli.main import dispatch
 from hydratune.data.label_typos import label_typos, typo_warning
 
+WARNING = typo_warning({"positive": 50, "negative": 50, "postive": 1})
 TYPOS = ["postive", "positve", "possitive", "positibe", "psoitive", "Positive", " positive"]
 INTENDED = [
     *[("B-PER", "I-PER"), ("1", "2"), ("10", "11"), ("cat", "car"), ("label1", "label2"), ("LABEL_1", "LABEL_0")],
@@ -42,10 +43,8 @@ def test_commands_that_check_data_warn_of_typos(toy, own_directory, capsys, comm
     rows += [{"text": "a film", "label": "postive"}]
     (own_directory / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = ["dataset.files.train=train.jsonl", "dataset.files.validation=null", "dataset.files.test=null"]
-    assert (
-        dispatch([*([] if command == ["-n"] else command), *toy, *files, *(command if command == ["-n"] else [])]) == 0
-    )
-    assert "'postive' (1) of 'positive' (50 rows)" in capsys.readouterr().out
+    assert dispatch([*command, *toy, *files]) == 0
+    assert WARNING in capsys.readouterr().out
 
 
 def test_init_warns_of_typos(own_directory, capsys):
@@ -53,4 +52,4 @@ def test_init_warns_of_typos(own_directory, capsys):
     lines = [f"film {i},{('positive', 'negative')[i % 2]}" for i in range(100)]
     (own_directory / "data.csv").write_text("\n".join(["text,label", *lines, "a film,postive"]) + "\n")
     assert dispatch(["init", "project", "--data", "data.csv"]) == 0
-    assert "'postive' (1) of 'positive' (50 rows)" in capsys.readouterr().out
+    assert WARNING in capsys.readouterr().out

@@ -140,8 +140,8 @@ def test_few_rows_that_differ_make_no_verdict(record, ask):
     assert (one["better"], one["interval"]["p"]) == (None, pytest.approx(2 / 2**9))
     assert one["refusal"]
     assert one["sentence"].startswith("not tested")
-    assert "B minus A is 4.5 points, 95% interval" in one["sentence"]
-    assert "p 0.0039 without a verdict" in one["sentence"]  # the number alone would look like a verdict
+    assert "4.5 points" in one["sentence"]
+    assert "p 0.0039 " in one["sentence"] and "p 0.0039," not in one["sentence"]  # which would look like a verdict
     (one,) = ask("base", "ten")["comparisons"]
     assert (one["better"], one["refusal"]) == ("B", "")
 
@@ -164,7 +164,7 @@ def test_a_pair_without_a_test_shows_its_difference(record, ask, changes):
     record("two", {"learning_rate": 2}, **{"right": None if "rows" in changes else 150, **changes})
     found = ask("one", "two")
     assert found["comparisons"] == []
-    assert any("B minus A is 15.0 points" in remark for remark in found["remarks"])
+    assert any("15.0 points" in remark for remark in found["remarks"])
 
 
 def test_an_unknown_metric_names_all_shared_ones(record):

@@ -76,7 +76,7 @@ def test_run_behind_a_link_is_refused_from_other_directories(own_directory, vict
 
 @pytest.mark.parametrize("target", ["x", "y", "missing"])
 def test_run_behind_a_loop_of_links_is_an_error(own_directory, target):
-    """Without a traceback."""
+    """No command ends with a traceback."""
     (own_directory / "outputs").mkdir()
     (own_directory / "outputs" / "x").symlink_to(target)
     (own_directory / "outputs" / "y").symlink_to("x")

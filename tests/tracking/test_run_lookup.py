@@ -7,7 +7,6 @@ import re
 import pytest
 
 from hydratune.cli.main import dispatch
-from hydratune.cli.sweep import sweep_directory
 from hydratune.tracking import run_lookup
 from hydratune.tracking.client import connect
 from hydratune.tracking.journal import JOURNAL
@@ -201,17 +200,3 @@ def test_a_short_id_is_answered_with_the_shortest_length(text):
     length = int(re.search(r"at least (\d+) characters", error.value.problems[0].hint)[1])
     assert length > len(text)
     assert RunLookup().find("c" * length).run_id == "c" * 32
-
-
-def test_latest_stands_for_the_newest_sweep(own_directory):
-    """`latest` is the sweep that began last, unless a sweep has this name."""
-    for number, name in enumerate(("old", "new", "older")):
-        folder = own_directory / "multirun" / name
-        folder.mkdir(parents=True)
-        (folder / PLAN).write_text("{}")
-        began = 1000 + (number if name != "older" else -1)
-        os.utime(folder / PLAN, (began, began))
-    assert sweep_directory("latest").name == "new"
-    (own_directory / "multirun" / "latest").mkdir()
-    (own_directory / "multirun" / "latest" / PLAN).write_text("{}")
-    assert sweep_directory("latest").name == "latest"

@@ -10,7 +10,7 @@ from pathlib import Path
 from hydratune.utils.escaping import escape_control
 from hydratune.utils.short_forms import number_text
 
-_NAMED = 5  # labels that are never predicted
+_NAMED = 5  # maximum number of listed labels
 
 
 def label_line(tables: Path) -> str:

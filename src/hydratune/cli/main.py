@@ -117,7 +117,7 @@ def _with_project(problems: Sequence[Problem]) -> list[Problem]:
     """Add the directory of the project to the last error if the command was started below it."""
     *others, last = problems
     if folder := trust.project_above():
-        last = replace(last, hint="\n".join(filter(None, (last.hint, trust.place_of(folder)))))
+        last = replace(last, hint="\n".join(filter(None, (last.hint, trust.project_hint(folder)))))
     return [*others, last]
 
 
@@ -135,8 +135,8 @@ def _dispatch_or_end(arguments: Sequence[str]) -> int:
 
 def _is_resumable(arguments: Sequence[str]) -> bool:
     """Return whether the same command resumes its work after it was asked to end."""
-    is_other = arguments[:1] and arguments[0] in VERBS and arguments[0] not in _RESUMABLE
-    return not is_other or [*arguments[:2]] == ["sweep", "finish"]
+    verb = arguments[0] if arguments else "train"
+    return verb not in VERBS or verb in _RESUMABLE or [*arguments[:2]] == ["sweep", "finish"]
 
 
 def dispatch(arguments: Sequence[str]) -> int:

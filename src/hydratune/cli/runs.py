@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(asdict(run) | {"directory": str(run.directory)}))
         return 0
     if not newest:
-        above = trust.project_above()
-        print("no runs found; " + (trust.place_of(above) if above else "train one with `hydratune`"))
+        project = trust.project_above()
+        print("no runs found; " + (trust.project_hint(project) if project else "train one with `hydratune`"))
         return 0
     _print_whole(_table(newest))
     if count > len(newest):

@@ -93,9 +93,7 @@ def train(
     target = Path(cfg.hydra.run.dir).absolute()
     if dry_run:
         previous = continued or (same_command(target, request) if cfg.resume else None)
-        is_finished = previous and (previous / METRICS).is_file()
-        first = f"{os.path.relpath(previous)}: finished" if previous and is_finished else resume_text(previous)
-        print(f"{first}; no errors found\n{preflight([cfg], dry_run, reads_rows=True)}")
+        print(f"{resume_text(previous)}; no errors found\n{preflight([cfg], dry_run, reads_rows=True)}")
         return 0
     n_machines, number = machines(cfg)
     if not continued and (continued := _previous(cfg, target, request, n_machines)):
@@ -213,12 +211,13 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
         keys = request.typed_keys
         loader = GlobalHydra.instance().config_loader()
     places = (hydra_guard.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
-    problems = [*itertools.chain(*places), *result_links()]
-    problems += [
-        problem for problem in user_settings.stores(cfg, keys) if problem not in problems
-    ]  # e.g. the same link
-    if problems := [*problems, *user_settings.ray_address(cfg.hydra, keys)]:
-        raise ConfigError(*problems)
+    if problems := [
+        *itertools.chain(*places),
+        *result_links(),
+        *user_settings.stores(cfg, keys),
+        *user_settings.ray_address(cfg.hydra, keys),
+    ]:
+        raise ConfigError(*dict.fromkeys(problems))  # two settings can lead through the same link
     report = preflight(_corners(plan), dry_run, reads_rows=dry_run)
     if dry_run:
         show_plan(plan, cfg)
@@ -291,13 +290,12 @@ def checked(request: Request, *, is_own_project: bool = True) -> DictConfig:
             problems += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
             typed_keys = request.typed_keys
             trusted_keys = replace(request, stored=0).typed_keys if is_own_project else typed_keys
-            settings_problems = user_settings.problems(cfg, typed_keys, trusted_keys)
-            problems += [problem for problem in settings_problems if problem not in problems]  # e.g. the same link
+            problems += user_settings.problems(cfg, typed_keys, trusted_keys)
             if not is_own_project:
                 problems += user_settings.data_files(cfg, typed_keys)
                 user_settings.restrict_images(cfg, typed_keys)
     if problems := problems or [*slurm.check_tasks(*machines(configs[0]))]:
-        raise ConfigError(*problems)
+        raise ConfigError(*dict.fromkeys(problems))  # two settings can lead through the same link
     return configs[0]
 
 

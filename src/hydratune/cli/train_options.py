@@ -41,7 +41,7 @@ def print_options(command: str = "hydratune", description: str = "") -> None:
 
     Args:
         command: Command that takes them.
-        description: Description of the command; empty for one of the options.
+        description: Description of the command; empty to describe the options.
     """
     parser = _train_parser()
     parser.prog, parser.description = command, description or parser.description

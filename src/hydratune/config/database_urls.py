@@ -34,7 +34,7 @@ _PARAMETERS = frozenset(
 
 
 def server(uri: str) -> str | None:
-    """Return the address of a database without user, passwords, and name, or None if it may be read in another way."""
+    """Return the address of a database without user, passwords, and name; None if drivers may read it differently."""
     if (url := _parsed(uri)) is None or has_unknown_parameters(uri):
         return None
     # Parameters can name another host, or a file with one. Passwords are left out, since the result is recorded. Other

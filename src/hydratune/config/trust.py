@@ -107,17 +107,17 @@ def typed_flags(flags: Sequence[str]) -> list[str]:
 
 
 def project_above() -> Path | None:
-    """Return the nearest directory above the working directory that is a project; None if this one is, or none is.
+    """Return the nearest project above the working directory; None if there is none, or the directory itself is one.
 
-    A command uses only the settings and results of its own directory, so an error can name the other directory.
+    A command uses only the settings and results of the working directory, so an error can name the project.
     """
     folders = [Path.cwd(), *Path.cwd().parents]
     nearest = next((folder for folder in folders if _has_settings(folder)), None)
     return None if nearest == folders[0] else nearest
 
 
-def place_of(project: Path) -> str:
-    """Return how to use a project above the working directory."""
+def project_hint(project: Path) -> str:
+    """Return the hint that tells how to use a project above the working directory."""
     path = shlex.quote(os.path.relpath(project))
     return f"this directory is inside the project {project.name!r}; to use its configs and runs: cd {path}"
 

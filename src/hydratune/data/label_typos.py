@@ -6,7 +6,8 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 
-_MOST_ROWS, _RATIO = 3, 20  # rows of a typo at most, and how many times as many the intended label has at least
+_MOST_ROWS = 3  # of a typo
+_RATIO = 20  # the intended label has at least so many times the rows of the typo
 _LEAST_LETTERS = 5  # shorter labels, such as codes, differ in one letter by intention
 _TAG = re.compile(r"[A-Z][-_]")  # prefix of a tag such as B-PER
 _LISTED = 3  # pairs in the warning

@@ -56,7 +56,7 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path, is_best: bool = Tr
         plan: Plan of the sweep.
         row: The trial.
         conf: Conf directory.
-        is_best: Whether the experiment is named as the best one of the sweep, or else by the number of the trial.
+        is_best: Whether the name ends with `best`. Otherwise, it ends with the number of the trial.
     """
     request = replace(plan.request, overrides=(*plan.overrides, *plan.space.overrides(row.point)))
     with composition.composer(request):

@@ -1,4 +1,4 @@
-"""Retrained winners: runs below the directory of a sweep, on the rows of the sweep."""
+"""Retrained trials: runs below the directory of a sweep, on the rows of the sweep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hydratune.sweep.study import Study
 from hydratune.training.job import RowCheck
 from hydratune.utils.files import METRICS, PLAN
 
-BEST = "best"  # the directory of retrained winners, in the directory of the sweep
+BEST = "best"  # directory of the retrained trials, in that of the sweep
 
 
 def retrained(sweep: Path, number: int) -> list[Path]:
@@ -26,13 +26,6 @@ def retrained(sweep: Path, number: int) -> list[Path]:
         number: Number of the trial.
     """
     return sorted(path.parent for path in sweep.glob(f"{BEST}/trial={number}/seed=*/{METRICS}"))
-
-
-def _sweep(directory: Path) -> Path | None:
-    """Return the directory of the sweep of which a run retrains a trial; None for other runs."""
-    parents = directory.absolute().parents
-    is_retraining = len(parents) > 2 and parents[1].name == BEST and (parents[2] / PLAN).is_file()
-    return parents[2] if is_retraining else None
 
 
 def trial_of(directory: Path) -> tuple[str, int] | None:
@@ -49,7 +42,7 @@ def row_check(directory: Path) -> RowCheck | None:
         directory: Directory of the run.
 
     Returns:
-        The function, or None if the run does not retrain a winner of a sweep.
+        The function, or None if the run does not retrain a trial of a sweep.
     """
     if (sweep := _sweep(directory)) is None:
         return None
@@ -65,3 +58,10 @@ def row_check(directory: Path) -> RowCheck | None:
         study.check_rows(name, digests)
 
     return check
+
+
+def _sweep(directory: Path) -> Path | None:
+    """Return the directory of the sweep whose trial a run retrains; None for other runs."""
+    parents = directory.absolute().parents
+    is_retraining = len(parents) > 2 and parents[1].name == BEST and (parents[2] / PLAN).is_file()
+    return parents[2] if is_retraining else None

@@ -33,14 +33,14 @@ SWEEP_NAME = "sweep"  # tag of a sweep's runs: the name of their sweep
 def runs_page(client: MlflowClient, experiment_id: str) -> str:
     """Return the path of an experiment's runs page, in our view if a run records its objective."""
     page = f"/#/experiments/{experiment_id}/runs?{TRAINING}"
-    runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)  # the newest first
-    parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
-    sweeps, runs = runs, [run for run in runs if run.info.run_id not in parents]
+    all_runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)  # the newest first
+    parents = {run.data.tags[PARENT] for run in all_runs if PARENT in run.data.tags}
+    runs = [run for run in all_runs if run.info.run_id not in parents]
     state = view([run.data for run in runs])
     if state is None:
         return page
     state |= _charts(client, state, runs)
-    _add_best_of_sweeps(state, [run.data for run in sweeps if run.info.run_id in parents])
+    _add_best_of_sweeps(state, [run.data for run in all_runs if run.info.run_id in parents])
     state["runsExpanded"] = dict.fromkeys(sorted(parents), True)  # otherwise a sweep hides its runs
     client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
     return f"{page}&viewStateShareKey={KEY}"

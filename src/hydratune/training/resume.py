@@ -17,7 +17,7 @@ from hydratune.config.optimization import NEUTRAL
 from hydratune.data.cache import source_hash
 from hydratune.training.warm_cache import key_of
 from hydratune.utils.errors import ConfigError, Problem
-from hydratune.utils.files import CHECKPOINTS, write_json
+from hydratune.utils.files import CHECKPOINTS, METRICS, write_json
 from hydratune.utils.provenance import text_hash
 from hydratune.utils.stored_files import StoredFileError, parse_stored, read_regular
 
@@ -62,12 +62,14 @@ def check_seed(cfg: DictConfig, directory: Path) -> None:
 
 
 def resume_text(directory: Path | None) -> str:
-    """Return which run a command would resume, and from which step, for a dry run."""
+    """Return which run a dry run would resume, and from which step; None stands for a new run."""
     from hydratune.training.trainer.checkpoint_files import find_damage, list_checkpoints, step_of
 
     if directory is None:
         return "one run"
     path = os.path.relpath(directory)
+    if (directory / METRICS).is_file():
+        return f"{path}: finished"
     for checkpoint in list_checkpoints(directory / CHECKPOINTS):
         if not find_damage(checkpoint):
             return f"would resume {path} from step {step_of(checkpoint):,}"

@@ -47,9 +47,9 @@ class ArgumentParser(argparse.ArgumentParser):
         # An abbreviation could be another option than the user means, such as `--seed` for `--seeds`.
         super().__init__(*args, **{"formatter_class": _Paragraphs, "allow_abbrev": False, **kwargs})
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Any, namespace: Any = None) -> Any:  # type: ignore[override]
         """Return the arguments, of which options may be anywhere."""
-        self.typed = list(sys.argv[2:] if args is None else args)
+        self.typed = list(args)
         known, rest = self.parse_known_intermixed_args(args, namespace)
         if rest:
             report_unexpected(self, rest)

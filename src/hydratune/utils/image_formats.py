@@ -14,7 +14,7 @@ from hydratune.utils.files import is_inside
 
 FOLDERS = "HYDRATUNE_IMAGEFOLDERS"  # environment variable, which passes the folders on to child processes
 
-_REPOSITORY = "datasets--"  # begin of the names of directories in the cache of the Hub
+_REPOSITORY = "datasets--"  # beginning of the names of directories in the cache of the Hub
 
 # Formats of Pillow that its own code or a codec decodes. Another one, EPS, is a program that Ghostscript runs.
 _FORMATS = frozenset(

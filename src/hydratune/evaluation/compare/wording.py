@@ -40,9 +40,11 @@ class Unit:
         """Word after the number."""
         return "points" if self.is_share else self.metric
 
-    def difference(self, first: str, second: str, value: float) -> str:
-        """Return the difference of two sides, second minus first, as a clause."""
-        return f"{second} minus {first} is {self.amounts(value)[0]} {self.name}"
+    def difference(self, first: str, second: str, value: float, *bounds: float) -> str:
+        """Return the difference of two sides, second minus first, as a clause, with the bounds of its interval."""
+        amount, *limits = self.amounts(value, *bounds)
+        interval = f", 95% interval {' to '.join(limits)}" if limits else ""
+        return f"{second} minus {first} is {amount} {self.name}{interval}"
 
     def clip(self, interval: Interval) -> Interval:
         """Return the interval of a difference, limited to the largest possible difference."""
@@ -104,12 +106,9 @@ class Comparison:
             finding = f"{NOT_TESTED}: {self.refusal}"
         else:
             finding = f"inconclusive: either {self.first} or {self.second} may be better"
-        difference = self.unit.difference(self.first, self.second, value)
-        if low is None or high is None or low == high:  # resamples of equal scores have no variance
-            return f"{finding}; {difference} {details}"
-        amounts = self.unit.amounts(value, low, high)
-        difference = f"{self.second} minus {self.first} is {amounts[0]} {self.unit.name}"
-        return f"{finding}; {difference}, 95% interval {amounts[1]} to {amounts[2]} {details}"
+        # Resamples of equal scores have no variance.
+        bounds = () if low is None or high is None or low == high else (low, high)
+        return f"{finding}; {self.unit.difference(self.first, self.second, value, *bounds)} {details}"
 
     def _chance(self) -> str:
         if self.interval.p is None:
