@@ -161,7 +161,11 @@ def test_what_is_typed_is_refused(compose, secret):
     for override in (f"trainer.args.hub_token=hf_{secret}", f"+vars.api_key={secret}", f"+vars.x=password-{secret}",
                      f"tracking.uri=http://me:{secret}@host", f"tracking.uri='http://me:{secret}@host/${{oc.env:HOME}}'",
                      f"sweep.storage=postgresql://me:{secret}@host/db",
-                     f"sweep.storage='postgresql://host/db?user=me&password={secret}'"):  # fmt: skip
+                     f"sweep.storage='postgresql://host/db?user=me&password={secret}'",
+                     f"+vars.x='${{oc.env:NOPE,password-{secret}}}'",
+                     f"+vars.x='${{oc.env:NOPE,${{oc.env:NO,hf_{secret}}}}}'",
+                     f"tracking.uri='${{oc.env:NOPE,\"http://me:{secret}@host\"}}'",
+                     f"tracking.uri='http://me:${{oc.env:NOPE,{secret}}}@host'"):  # fmt: skip
         with pytest.raises(ConfigError) as caught:
             check_config(compose(override))
         assert [problem.key for problem in caught.value.problems] == [override.lstrip("+").partition("=")[0]]
@@ -582,6 +586,21 @@ def test_password_of_an_address_in_the_environment_is_masked(monkeypatch, name):
     assert "CANARY-12" in redact("'CANARY-12'")  # the variable is the reason
     monkeypatch.setenv(name, VARIABLES[name])
     assert "CANARY-12" not in redact(text)
+
+
+def test_token_in_an_argument_of_a_resolver_is_refused(compose):
+    """It is written out like any other value."""
+    from hydratune.config.validate import check_config
+
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose("+vars.x='${oc.decode:hf_abcdefghijklmnopqrst123456}'"))
+    assert "vars.x" in {problem.key for problem in caught.value.problems}
+
+
+def test_scheme_of_an_address_is_not_masked(monkeypatch):
+    """A recorded address is used again, e.g. by `sync`; a proxy with a password does not change it."""
+    monkeypatch.setenv("HTTPS_PROXY", VARIABLES["HTTP_PROXY"])
+    assert redact("push to http://me:other-12@mlflow.example:5000") == "push to http://***@mlflow.example:5000"
 
 
 def test_public_part_of_an_address_in_the_environment_is_not_masked(monkeypatch):

@@ -126,7 +126,8 @@ def test_configs_of_files_are_printed_without_literal_secrets(own_directory):
     """The value of a variable is only named, and stays."""
     file = own_directory / "conf" / "experiment" / "mine.yaml"
     file.parent.mkdir(parents=True)
-    file.write_text(f"# @package _global_\nvars: {{password: {SECRET}, token: '${{oc.env:X}}', note: text}}\n")
+    vars_ = f"{{password: {SECRET}, token: '${{oc.env:X}}', note: text, api_key: '${{oc.env:X,{SECRET}}}'}}"
+    file.write_text(f"# @package _global_\nvars: {vars_}\n")
     for more in (["--package", "vars"], []):
         done = hydratune("--config-dir", "conf", "experiment=mine", "--cfg", "job", *more)
         assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ Printing imports no code of training, sweeps, and tracking, so that it starts fa
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from hydratune.utils.secret_names import LABELS
 
 _DESCRIPTION = """Train a model, or several with -m. `train` may be omitted. `hydratune configs` lists the values of
 dataset, model, task, and other groups; `hydratune help` lists the other commands. Most options are Hydra's."""
+_REFERENCE = re.compile(r"\$\{[\w.:]+\}")  # an interpolation that has no text of its own
 _PRINT_FLAGS = ("shell_completion", "hydra_help", "help", "info", "cfg")
 
 
@@ -102,9 +104,9 @@ def _print_config(cfg: DictConfig, flags: Namespace) -> None:
 
 
 def _without_secrets(node: Any, key: str) -> Any:
-    """Return a copy with masked secrets, in which interpolations such as `${oc.env:NAME}` remain."""
+    """Return a copy with masked secrets, in which references such as `${oc.env:NAME}` remain."""
     if isinstance(node, dict):
         return {name: _without_secrets(value, "" if key in LABELS else str(name)) for name, value in node.items()}
     if isinstance(node, list):
         return [_without_secrets(value, key) for value in node]
-    return node if "${" in str(node) else redact(node, key)
+    return node if _REFERENCE.fullmatch(str(node)) else redact(node, key)

@@ -17,6 +17,8 @@ from hydratune.utils.secret_names import is_secret
 
 # An interpolation. In the user information of an address, the text next to the interpolation matches too.
 _INTERPOLATION = re.compile(r"(?<=://)[^/\s]*\$\{[^{}]*\}[^/\s]*(?=@)|\$\{[^{}]*\}")
+# An interpolation without one inside; the group has its literals: defaults of variables, and arguments of resolvers.
+_LITERALS = re.compile(r"\$\{(?:oc\.env:[^{},]*,?|[\w.]+:|[^{},:]*)([^{}]*)\}")
 # Keys of addresses, of which `store_secret` checks all but the passwords.
 STORES = ("tracking.uri", "sweep.storage")
 # Keys that may hold a secret of the environment, because it is masked wherever they are written. The name of a key is
@@ -42,12 +44,25 @@ def literal_secrets(cfg: DictConfig) -> Iterator[Problem]:
     for key, value in leaves:
         if not isinstance(value, str) or value == "???":
             continue
-        written = _INTERPOLATION.sub("", value)
-        if (is_secret(key) and not frozen_values.VARIABLE.fullmatch(value)) or has_literal_secret(written):
+        written = (_INTERPOLATION.sub("", value), _with_literals(value))
+        if (is_secret(key) and not frozen_values.VARIABLE.fullmatch(value)) or any(map(has_literal_secret, written)):
             hint = f"export it as an environment variable, and set {KEY}='${{oc.env:NAME}}'"
             if key.endswith("hub_token"):
                 hint = "run `hf auth login`, or export HF_TOKEN"
             yield Problem(key, f"{KEY} contains a secret or password", hint)
+
+
+def _with_literals(value: str) -> str:
+    """Return a text in which interpolations are replaced by what is written out in them; empty if that is nothing."""
+    literals: list[str] = []
+
+    def literal(match: re.Match[str]) -> str:
+        literals.append(match[1].strip(" '\""))
+        return literals[-1]
+
+    while _LITERALS.search(value):
+        value = _LITERALS.sub(literal, value)
+    return value if any(literals) else ""
 
 
 def all_secrets(cfg: DictConfig) -> Iterator[Problem]:

@@ -204,7 +204,8 @@ def _addresses() -> dict[str, str]:
 
     Libraries read many of these variables themselves, e.g. HTTPS_PROXY and HF_ENDPOINT.
     """
-    proxies = [f"http://{value}" for name, value in os.environ.items() if name.lower().endswith("_proxy")]
+    proxies = (value for name, value in os.environ.items() if name.lower().endswith("_proxy"))
+    proxies = (f"http://{value}" for value in proxies if not is_address(value))
     values = {*filter(is_address, (*os.environ.values(), *proxies)), *env_variables.resolved().values()}
     return {text: replacement for value in values for text, replacement in _of_address(value).items()}
 
