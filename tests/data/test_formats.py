@@ -425,3 +425,29 @@ def test_json_splits_on_one_line_name_their_rows():
     with pytest.raises(ConfigError) as caught:
         source.load(SequenceClassification())
     assert "a.json, row 3 of train" in {problem.source for problem in caught.value.problems}
+
+
+REPEATED = '{"text": "x", "label": "a", "label": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "y", "label": "a"}\n' + REPEATED),
+        ("a.jsonl", '{"text": "y", "label": "a"}\n{"text": {"x": 1, "x": 2}, "label": "a"}'),
+        ("a.json", '[{"text": "y", "label": "a"},\n' + REPEATED + "]"),
+    ],
+)
+def test_repeated_key_of_a_row_is_an_error(name, content):
+    """Python would take the last value, as it would of two columns of a CSV file with one name."""
+    Path(name).write_text(content)
+    problem = first_bad(TASK, name)
+    assert problem.source.endswith(":2")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_zero_byte_is_an_error(name):
+    """Text has none; binary files and UTF-16 do."""
+    rows = {"a.csv": "text,label\nx,a\ny\0,b\n", "a.jsonl": '{"text": "x", "label": "a"}\n\0\n'}
+    Path(name).write_text(rows[name])
+    assert "0x00" in first_bad(TASK, name).text

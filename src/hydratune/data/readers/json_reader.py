@@ -37,7 +37,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
             yield bad_line
             continue
         try:
-            row = parse_json(line.rstrip(), parse_constant=_null)
+            row = parse_json(line.rstrip(), parse_constant=_null, unique=True)
         except ValueError as error:
             value = preview(line.strip())
             yield BadLine(number, f"invalid JSON: {json_reason(error)}: {value}", value=value)
@@ -99,11 +99,19 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     rows = _Rows(options)
     if options.splits:
         for start in _starts(text, options.splits):
-            yield from (rows.record(*element) for element in _elements(text, start))
+            yield from (_record(rows, *element) for element in _elements(text, start))
     elif isinstance(document, list):
-        yield from (rows.record(*element) for element in _elements(text, text.index("[")))
+        yield from (_record(rows, *element) for element in _elements(text, text.index("[")))
     else:
-        yield rows.record(1, document, text)
+        yield _record(rows, 1, document, text)
+
+
+def _record(rows: _Rows, number: int, row: Any, text: str) -> Record | BadLine:
+    try:
+        parse_json(text.strip(", \t\r\n"), parse_constant=_null, unique=True)
+    except ValueError as error:
+        return BadLine(number, f"invalid JSON: {error}: {preview(row)}", value=preview(row))
+    return rows.record(number, row, text)
 
 
 def _null(name: str) -> None:
