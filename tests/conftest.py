@@ -25,8 +25,9 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads of torch that wait leave the cores to other tests
 
 import preloaded
-from hydratune.config import allowlist, composition, servers, trust
+from hydratune.config import allowlist, composition, servers
 from hydratune.config.composition import Request
+from hydratune.config.project import project_settings
 from hydratune.config.validate import check_config
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.journal import JOURNAL
@@ -108,7 +109,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("hydratune.utils.env_variables.resolved_values", {})
     monkeypatch.setattr(netrc.netrc, "authenticators", netrc.netrc.authenticators)  # which a command replaces
     hub.is_reachable.cache_clear()
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     for variable in (
         allowlist.VARIABLE,
         servers.VARIABLE,

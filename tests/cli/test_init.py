@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from conftest import write_rows
 from hydratune.cli.main import dispatch
-from hydratune.config import allowlist, trust
+from hydratune.config import allowlist
+from hydratune.config.project import project_settings
 from hydratune.utils.errors import ConfigError
 
 ROWS = [{"id": i, "review": f"film {i} was good", "stars": 1 + i % 3} for i in range(30)]
@@ -64,7 +65,7 @@ def test_project_finds_its_own_configs(monkeypatch, capsys):
     """In the directory of the project, without `--config-dir`; `configs` lists them."""
     dispatch(["init", "proj", "--data", "reviews.jsonl"])
     monkeypatch.chdir("proj")
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     capsys.readouterr()
     assert dispatch(["experiment=first", "--dry-run", "hardware=cpu"]) == 0
     assert dispatch(["configs", "experiment"]) == 0
@@ -75,7 +76,7 @@ def test_init_without_data_makes_the_demo(monkeypatch):
     """It needs no file."""
     assert dispatch(["init", "proj"]) == 0
     monkeypatch.chdir("proj")
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     assert dispatch(["experiment=first", "--cfg", "job"]) == 0
 
 
@@ -150,7 +151,7 @@ def test_init_allows_no_code(monkeypatch):
     text = Path("pyproject.toml").read_text()
     assert tomllib.loads(text)["tool"]["hydratune"]["allow"] == []
     Path("pyproject.toml").write_text(text.replace("allow = []", f"allow = {json.dumps(['my_package'])}"))
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     assert allowlist.user_allowlist() == ()
     assert dispatch(["trust"]) == 0
     assert allowlist.user_allowlist() == ("my_package",)
@@ -162,7 +163,7 @@ def test_project_trains_its_first_experiment(monkeypatch, tiny):
     """`init`, `check`, and a run in the directory of the project; the run records where its configs are."""
     dispatch(["init", "proj", "--data", "reviews.jsonl"])
     monkeypatch.chdir("proj")
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     monkeypatch.setattr("sys.argv", ["hydratune"])
     overrides = ["experiment=first", *tiny, "tracking=none"]
     assert dispatch(["check", *overrides]) == 0

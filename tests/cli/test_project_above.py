@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from hydratune.config.trust import project_above
+from hydratune.config.project import project_above
 from processes import HYDRATUNE
 
 

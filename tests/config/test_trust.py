@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from hydratune.cli import trust
 from hydratune.cli.main import dispatch
 from hydratune.cli.train import checked
-from hydratune.config import allowlist, servers, trust
+from hydratune.config import allowlist, servers
 from hydratune.config.composition import Request, composer
+from hydratune.config.project import config_dir, project_settings, typed_flags
 from hydratune.utils import places
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.user_records import record_path
@@ -24,7 +26,7 @@ def project(own_directory, monkeypatch):
 
     def write(*names):
         (own_directory / "pyproject.toml").write_text(f"[tool.hydratune]\nallow = {list(names)}\n")
-        trust.declared_allowlist.cache_clear()
+        project_settings.cache_clear()
 
     return write
 
@@ -58,7 +60,7 @@ def test_list_of_another_path_is_not_trusted(project, own_directory, monkeypatch
     (own_directory / "clone").mkdir()
     (own_directory / "clone" / "pyproject.toml").write_bytes((own_directory / "pyproject.toml").read_bytes())
     monkeypatch.chdir("clone")
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     assert allowlist.user_allowlist() == ()
 
 
@@ -118,7 +120,7 @@ def test_malformed_project_allows_nothing(own_directory, text):
 def test_nothing_to_trust(own_directory):
     """Without a list there is nothing to record."""
     assert own_directory == Path.cwd()
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     with pytest.raises(ConfigError) as caught:
         dispatch(["trust"])
     assert [problem.key for problem in caught.value.problems] == ["pyproject.toml"]
@@ -212,9 +214,9 @@ def test_config_dir_must_be_inside_the_project(own_directory, value):
     (own_directory.parent / "other").mkdir()
     (own_directory / "link").symlink_to(own_directory.parent / "other")
     (own_directory / "pyproject.toml").write_text(f"[tool.hydratune]\nconfig-dir = {value}\n")
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     with pytest.raises(ConfigError) as caught:
-        trust.config_dir()
+        config_dir()
     assert "config-dir" in caught.value.problems[0].key
 
 
@@ -225,8 +227,8 @@ def test_config_dir_adds_options_but_replaces_none(own_directory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# @package _global_\nseed: {seed}\n")
     (own_directory / "pyproject.toml").write_text('[tool.hydratune]\nconfig-dir = "conf"\n')
-    trust.declared_allowlist.cache_clear()
-    request = Request(("experiment=digits",), config_dir=trust.config_dir().absolute())
+    project_settings.cache_clear()
+    request = Request(("experiment=digits",), config_dir=config_dir().absolute())
     with composer(request):
         assert checked(request).seed == 42
         own = Request(("experiment=mine",), config_dir=request.config_dir)
@@ -237,7 +239,7 @@ def test_typed_flags_omit_the_directory_of_the_project(own_directory):
     """A recorded command has the flags that were typed; the project's own directory is found without one."""
     (own_directory / "conf").mkdir()
     (own_directory / "pyproject.toml").write_text('[tool.hydratune]\nconfig-dir = "conf"\n')
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     typed = ["--config-dir", "other", "--config-name", "mine"]
-    assert trust.typed_flags(["--config-dir", "conf", *typed[2:]]) == typed[2:]
-    assert trust.typed_flags(typed) == typed
+    assert typed_flags(["--config-dir", "conf", *typed[2:]]) == typed[2:]
+    assert typed_flags(typed) == typed

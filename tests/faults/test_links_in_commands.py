@@ -14,7 +14,7 @@ import pytest
 
 from fake_sweep import add_grid, fake_study
 from hydratune.cli import main, ui
-from hydratune.config import trust
+from hydratune.config.project import project_settings
 from hydratune.utils.errors import ConfigError
 
 CANARY = "canary-of-the-user"
@@ -118,7 +118,7 @@ def clone(template, own_directory, monkeypatch):
         plan = project / SWEEP / "sweep.json"
         plan.write_text(plan.read_text().replace(str(template), str(project)).replace(CANARY, text))
         write(project, text)
-        trust.declared_allowlist.cache_clear()
+        project_settings.cache_clear()
         monkeypatch.chdir(project)
         return project
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from hydratune.cli import trust
 from hydratune.cli.main import dispatch
 from hydratune.cli.train import same_command
-from hydratune.config import trust
 from hydratune.config.composition import Request
 from hydratune.evaluation.compare.plot import draw
 from hydratune.tracking.client import connect

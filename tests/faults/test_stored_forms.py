@@ -17,6 +17,7 @@ from hydratune.cli.main import dispatch
 from hydratune.cli.run_status import run_status
 from hydratune.config import config_folders, servers, trust
 from hydratune.config.composition import without_hydra
+from hydratune.config.project import project_settings
 from hydratune.evaluation.load_run import open_run
 from hydratune.sweep.stored_plan import read_plan
 from hydratune.tracking.delivery import POINTER, pointer
@@ -377,7 +378,7 @@ def test_files_of_the_user_of_another_form_trust_nothing(own_directory, text):
     for name in ("trusted.json", "servers.json", "config_folders.json"):
         (folder / name).write_bytes(text.encode("latin-1"))
     (own_directory / "pyproject.toml").write_text('[tool.hydratune]\nallow = ["my_package"]\n')
-    trust.declared_allowlist.cache_clear()
+    project_settings.cache_clear()
     assert "my_package" not in trust.trusted_names()
     assert not servers.is_confirmed("http://other.example")
     assert [*config_folders.problems({"--config-dir": "/elsewhere"})]

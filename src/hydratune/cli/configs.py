@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hydratune.config import trust
 from hydratune.config.composition import Option, options, shipped_dir
+from hydratune.config.project import config_dir
 from hydratune.config.schema import schema
 from hydratune.config.suggestions import TRAINING_ARGUMENTS, argument_names
 from hydratune.utils.arguments import ArgumentParser
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     if args.config_dir and not args.config_dir.is_dir():
         raise ConfigError(directory_not_found("--config-dir", args.config_dir))
-    own = args.config_dir or trust.config_dir()
+    own = args.config_dir or config_dir()
     folders = [shipped_dir(), *([own] if own else [])]
     if args.what in ("show", "search") and not args.option:
         operand, example = _OPERANDS[args.what]
@@ -123,7 +123,7 @@ def _copy(option_path: str, directory: Path, name: str | None) -> int:
         raise ConfigError(Problem("--name", f"the file {str(target)!r} already exists", hint))
     make_directory(target.parent)
     write_text(target, option.path.read_text(encoding="utf-8"))
-    flag = "" if directory == trust.config_dir() else f"--config-dir {directory} "
+    flag = "" if directory == config_dir() else f"--config-dir {directory} "
     print(f"{target}\nuse it: hydratune {flag}{option.group}={target.stem}")
     return 0
 

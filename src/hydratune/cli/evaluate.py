@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydratune.cli.label_summary import label_line
 from hydratune.cli.run_argument import add_run_argument
-from hydratune.config import trust
+from hydratune.config.project import config_dir
 from hydratune.evaluation.evaluate import CHANGES, Evaluation, evaluate
 from hydratune.evaluation.load_run import open_run
 from hydratune.tracking.delivery import checked_pointer
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError(Problem("KEY=VALUE", f"{text!r} is a file, not {KEY}", hint))
     show_progress()
     run = open_run(args.run, args.uri)
-    evaluation = evaluate(run, args.overrides, args.name, args.config_dir or trust.config_dir())
+    evaluation = evaluate(run, args.overrides, args.name, args.config_dir or config_dir())
     _show(evaluation)
     paths = evaluation.write(run.directory)
     if labels := label_line(run.directory / EVALUATIONS / f"{evaluation.name}.tables"):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hydratune.config import allowlist, config_folders, servers, trust
 from hydratune.config.import_guards import guard_imports
+from hydratune.config.project import project_above, project_hint
 from hydratune.utils import env_variables, gc_tuning, signals, typed_secrets, watchdog
 from hydratune.utils.arguments import VERBOSITY_FLAGS
 from hydratune.utils.errors import (
@@ -53,7 +54,7 @@ VERBS = {
     "ui": "hydratune.cli.ui:main",
     "sync": "hydratune.cli.sync:main",
     "clean": "hydratune.cli.clean:main",
-    "trust": "hydratune.config.trust:main",
+    "trust": "hydratune.cli.trust:main",
 }
 _COMPLETION = re.compile(r"[\w./=+~@:,-]+")  # a word in which no shell expands anything but `~`
 # Name of a command in other tools -> ours.
@@ -116,8 +117,8 @@ def main() -> None:
 def _with_project(problems: Sequence[Problem]) -> list[Problem]:
     """Add the directory of the project to the last error if the command was started below it."""
     *others, last = problems
-    if folder := trust.project_above():
-        last = replace(last, hint="\n".join(filter(None, (last.hint, trust.project_hint(folder)))))
+    if folder := project_above():
+        last = replace(last, hint="\n".join(filter(None, (last.hint, project_hint(folder)))))
     return [*others, last]
 
 

@@ -19,7 +19,7 @@ from hydratune.cli.run_status import (
     format_age,
     run_status,
 )
-from hydratune.config import trust
+from hydratune.config.project import project_above, project_hint
 from hydratune.tracking.run_directories import find_runs
 from hydratune.tracking.run_lookup import SHORT_ID
 from hydratune.utils import clock
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(asdict(run) | {"directory": str(run.directory)}))
         return 0
     if not newest:
-        project = trust.project_above()
-        print("no runs found; " + (trust.project_hint(project) if project else "train one with `hydratune`"))
+        project = project_above()
+        print("no runs found; " + (project_hint(project) if project else "train one with `hydratune`"))
         return 0
     _print_whole(_table(newest))
     if count > len(newest):

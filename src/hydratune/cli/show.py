@@ -24,7 +24,7 @@ from hydratune.config.composition import (
     shipped_dir,
     without_hydra,
 )
-from hydratune.config.trust import typed_flags
+from hydratune.config.project import typed_flags
 from hydratune.tracking.run_directories import is_in_sweep
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.training import model_card

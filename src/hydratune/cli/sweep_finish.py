@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 from hydratune.cli.interrupts import resumable
 from hydratune.cli.notes import update_sweep
 from hydratune.cli.train import checked, train
-from hydratune.config import composition, trust
+from hydratune.config import composition
 from hydratune.config.instantiate import build
+from hydratune.config.project import config_dir, typed_flags
 from hydratune.config.rules import SEEDS
 from hydratune.sweep.export import Experiment, experiment, temporary_experiment
 from hydratune.sweep.plan import Plan
@@ -125,7 +126,7 @@ def finish(
                 print(f"seed {run.seed}   {os.path.relpath(run.directory)}: {state}")
             print("no errors found")
             return 0
-        print(f"run it   {shlex.join([cli_path(), *trust.typed_flags(exported.flags), f'experiment={exported.name}'])}")
+        print(f"run it   {shlex.join([cli_path(), *typed_flags(exported.flags), f'experiment={exported.name}'])}")
         exit_code = _train_all(plan, runs, exported)
         _tell(plan, runs)
         _compare_best(plan, study)
@@ -201,7 +202,7 @@ def _conf(plan: Plan, conf: Path | None) -> Path:
         text = f"{KEY} must be that of the sweep, {stored!r}, not {str(conf)!r}"
         raise ConfigError(Problem("--config-dir", text, f"omit {KEY}"))
     # sweep.json and links in the current directory may be someone else's.
-    folder = conf or Path(stored or trust.config_dir() or _CONF).absolute()
+    folder = conf or Path(stored or config_dir() or _CONF).absolute()
     if not conf and not is_inside(folder / "experiment", Path.cwd()):
         text = f"the experiment would be written outside the working directory, to {str(folder)!r}"
         hint = f"add {KEY} {shlex.quote(str(folder))} to allow it"

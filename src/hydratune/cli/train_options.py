@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hydratune.config import composition, trust
+from hydratune.config import composition
 from hydratune.config.composition import Request
+from hydratune.config.project import config_dir
 from hydratune.config.suggestions import suggest_override
 from hydratune.utils.arguments import DRY_RUN, VERBOSITY_FLAGS, report_unexpected, report_usage_error, suggest_flag
 from hydratune.utils.errors import KEY, ConfigError, Problem
@@ -89,7 +90,7 @@ def _chooses(arguments: Sequence[str], key: str) -> bool:
 
 def with_project_configs(arguments: Sequence[str]) -> list[str]:
     """Return command-line arguments with the flag for the project's own configs, unless they have it."""
-    folder = None if parse_overrides(arguments).config_dir else trust.config_dir()
+    folder = None if parse_overrides(arguments).config_dir else config_dir()
     return [*arguments, *(["--config-dir", str(folder)] if folder else [])]
 
 

@@ -16,8 +16,9 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.config import composition, trust
+from hydratune.config import composition
 from hydratune.config.composition import Request, flat
+from hydratune.config.project import typed_flags
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results
 from hydratune.utils.errors import ConfigError, Problem
@@ -70,7 +71,7 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path, is_best: bool = Tr
     config = _comparable(cfg)
     head = [
         "# @package _global_",
-        f"# {shlex.join(['hydratune', *trust.typed_flags(flags), f'{_GROUP}={name}'])}",
+        f"# {shlex.join(['hydratune', *typed_flags(flags), f'{_GROUP}={name}'])}",
         f"# Trial {row.number} of the sweep {plan.name}: {results.scores_text(plan, row)} (selected on validation).",
     ]
     body = OmegaConf.to_yaml(OmegaConf.merge(_defaults(overrides, request), _values(overrides, request, config)))

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune.config import allowlist
 from hydratune.config.composition import config_flags
 from hydratune.config.instantiate import build
-from hydratune.config.trust import typed_flags
+from hydratune.config.project import typed_flags
 from hydratune.tracking.base import RunInfo
 from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE, SWEEP_NAME
 from hydratune.training.warm_cache import WarmCache

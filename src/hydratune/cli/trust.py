@@ -1,0 +1,43 @@
+"""Trust the code that pyproject.toml lists, and outputs and multirun directories that are symlinks.
+
+A cloned repository can contain such a list and such symlinks, so they take effect only after you trust them, as with
+`direnv allow`. Trust applies to one list, or one target of a symlink, at one path. After a change, run this command
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydratune.config.project import FILE, project_settings
+from hydratune.utils import places
+from hydratune.utils.arguments import ArgumentParser
+from hydratune.utils.errors import ConfigError, Problem
+from hydratune.utils.user_records import write_record
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print this directory's list and its links for results, record that the user trusts them; return the exit code."""
+    parser = ArgumentParser(prog="hydratune trust", description=__doc__)
+    parser.parse_args(arguments)
+    path, names, _ = project_settings()
+    links = {folder: target for folder in places.RESULTS if (target := _target_outside(folder))}
+    if not names and not links:
+        text = f"nothing to trust: {path} lists no code, and outputs and multirun are not links out of this directory"
+        hint = f'to allow a package, add allow = ["my_package"] under [tool.hydratune] in {FILE}'
+        raise ConfigError(Problem(FILE, text, hint))
+    trusted = {str(path): places.digest(names)} if names else {}
+    trusted |= {str(Path.cwd() / folder): places.digest([str(target)]) for folder, target in links.items()}
+    write_record(places.RECORD, {**places.recorded(), **trusted})
+    print(f"trusted from now on, as listed in {path}:" if names else "trusted from now on:")
+    for name in names:
+        print(f"  {name}")
+    for folder, target in links.items():
+        print(f"  {folder}, a link to {target!r}")
+    return 0
+
+
+def _target_outside(folder: str) -> str | None:
+    path = Path(folder).resolve()
+    return None if path.is_relative_to(Path.cwd().resolve()) else str(path)
