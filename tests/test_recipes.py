@@ -13,6 +13,7 @@ import pytest
 
 from hydratune.cli.main import VERBS, dispatch
 from hydratune.config.composition import Request, composer, shipped_dir
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -166,8 +167,8 @@ def reader(own_directory, monkeypatch):
     monkeypatch.setenv("HYDRATUNE_ALLOW", f"OWNER/NAME@{COMMIT}")
     monkeypatch.setattr("hydratune.utils.hub.check", lambda _: ())
     monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_, **__: [*configs] and "")
-    for name in ("parse_args", "parse_intermixed_args"):
-        monkeypatch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
+    for parser in (argparse.ArgumentParser, ArgumentParser):
+        monkeypatch.setattr(parser, "parse_args", stopping(parser.parse_args))
 
 
 def stopping(parse):
