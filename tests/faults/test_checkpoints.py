@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from omegaconf import OmegaConf
 
+from hydratune.tasks.base import EncodedData
 from hydratune.training.resume import checkpoint_fingerprint
 from hydratune.training.trainer import checkpoint_files
 from hydratune.training.trainer.checkpoint_files import (
@@ -178,8 +179,8 @@ def test_what_a_checkpoint_holds(train, toy):
         assert find_damage(one) is None
         assert {path.name for path in one.glob("*.bin")} == set()
         assert json.loads((one / MANIFEST).read_text())["lineage"].keys() == {
-            *("network", "seed", "training set"),
-            "parameter grouping or averaging",
+            *("network", "seed", "training set", "encoding of the training set"),
+            *("list of labels", "tokenizer or image processor", "parameter grouping or averaging"),
         }
 
 
@@ -204,8 +205,9 @@ def test_checkpoint_of_a_whole_model_names_no_base_model(train, toy, own_directo
 def test_checkpoint_fingerprint_contains_settings_of_saved_states(setting, is_same):
     """The optimizer state of other parameter groups does not fit, and an average cannot begin in the middle."""
     network, rows = torch.nn.Linear(1, 1), Dataset.from_dict({"x": [1]})
+    encoded = EncodedData(DatasetDict(train=rows), {})
     before, after = (
-        checkpoint_fingerprint(OmegaConf.create({"seed": 1, "trainer": trainer}), rows, network)
+        checkpoint_fingerprint(OmegaConf.create({"seed": 1, "trainer": trainer}), rows, encoded, None, network)
         for trainer in ({}, setting)
     )
     assert (before == after) == is_same

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from hydratune.data.streaming import is_stream
+from hydratune.data.streaming import described, is_stream
 from hydratune.utils.machine import available_cpus
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def content_hash(rows: Dataset) -> str:
 
 
 def source_hash(rows: Any) -> str:
-    """Return the SHA-256 of the content of rows; for a stream, of its reader's description of the source."""
+    """Return the SHA-256 of the content of rows; for a stream, of the description of its source and of its encoding."""
     if is_stream(rows):
         return hashlib.sha256(rows.info.description.encode()).hexdigest()
     return content_hash(rows)
@@ -108,6 +108,17 @@ def _content_hash(rows: Dataset) -> str:
             writer.write_table(plain)
         digest.update(sink.getvalue())
     return digest.hexdigest()
+
+
+def table_hash(rows: Dataset) -> str:
+    """Return a SHA-256 of rows that also depends on how they were selected; reading selected rows takes far longer."""
+    from datasets import Dataset
+
+    if rows._indices is None:
+        return content_hash(rows)
+    table = Dataset(rows.data, info=rows.info, fingerprint=rows._fingerprint)
+    indices = Dataset(rows._indices, fingerprint=rows._fingerprint)
+    return hashlib.sha256(f"{_content_hash(table)} {_content_hash(indices)}".encode()).hexdigest()
 
 
 def arrow_column(rows: Dataset, name: str) -> pa.ChunkedArray:
@@ -149,7 +160,8 @@ def cached_map(
         with_indices: Whether `function` also takes the rows' numbers.
     """
     if is_stream(rows):
-        return rows.map(function, batched=True, remove_columns=rows.column_names, with_indices=with_indices)
+        stream = rows.map(function, batched=True, remove_columns=rows.column_names, with_indices=with_indices)
+        return described(stream, json.dumps(key, sort_keys=True))
     text = json.dumps({"rows": content_hash(rows), **key}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
     folder = used_folder(TOKENIZED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,13 @@ def head(stream: Any) -> Dataset:
     from datasets import Dataset
 
     return Dataset.from_list(list(stream.take(HEAD)), features=stream.features)
+
+
+def described(stream: Any, encoding: str) -> Any:
+    """Return a stream that was mapped, with a description that also depends on how its rows were encoded."""
+    text = f"{stream.info.description}\n{encoding}"
+    stream.info.description = hashlib.sha256(text.encode()).hexdigest()
+    return stream
 
 
 def typed(stream: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
 from hydratune.data.columns import BadRow, Column
-from hydratune.data.streaming import is_stream
+from hydratune.data.streaming import described, is_stream
 from hydratune.tasks.base import EncodedData, EvalSplit
 from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, CausalTask, mean_scores, select_metrics
 from hydratune.tasks.metrics.metric import Metric, error
@@ -169,9 +169,10 @@ def _packed(rows: Any, split: str, size: int, messages: list[str]) -> Dataset:
     from datasets import Dataset
 
     if is_stream(rows):
-        return rows.map(
+        blocks = rows.map(
             lambda batch: {"input_ids": _blocks(batch["input_ids"], size)}, batched=True, remove_columns=["bytes"]
         )
+        return described(blocks, f"block_size: {size}")
     import pyarrow.compute as pc
 
     tokens = pc.list_flatten(arrow_column(rows, "input_ids")).to_numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,19 +11,30 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config.composition import flat
-from hydratune.data.cache import content_hash
+from hydratune.config.optimization import NEUTRAL
+from hydratune.data.cache import source_hash
 from hydratune.data.eval_sets import sets_of
-from hydratune.data.streaming import is_stream
+from hydratune.training.resume import encoded_hash
 from hydratune.utils import provenance
+from hydratune.utils.provenance import text_hash
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+log = logging.getLogger(__name__)
 
 EXACT = "exact"  # tag of a run
 # Code whose collators and callbacks use no randomness or state that a checkpoint lacks.
 _KNOWN = ("hydratune.", "transformers.")
 _NODES = ("task", "model", "adapter", "trainer")  # config nodes that determine what a run computes
 _PACKAGES = ("hydratune", "transformers", "torch", "accelerate")
+# Prefixes of training arguments that change the scores of given weights on validation.
+_SCORING = (
+    *("metric_for_best_model", "greater_is_better", "label_smoothing_factor", "predict_with_generate", "generation_"),
+    *("bf16", "fp16", "include_for_metrics"),
+)
+_TRAINING_ONLY = (*NEUTRAL, "on_nan", "max_skipped", "callbacks")  # settings of `trainer` that do not
+_SAMPLED = 256  # values of each frozen parameter that are compared
 # Training arguments that change neither the rows of a step nor its arithmetic, nor which weights are the best.
 _NEUTRAL = (
     *("output_dir", "run_name", "report_to", "project", "trackio", "hub_", "push_to_hub", "disable_tqdm", "log"),
@@ -37,13 +50,14 @@ def exactness(trainer: Trainer) -> str:
     return f"no, because {'; '.join(reasons)}" if reasons else "yes"
 
 
-def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict[str, str]:
+def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any], encoded: Mapping[str, Any]) -> dict[str, str]:
     """Return every condition besides the lineage that affects bit-exactness, by names for the user.
 
     Args:
         cfg: Config of the run.
         trainer: Trainer with final arguments: the hardware has divided batches, and chosen precision and kernels.
         splits: Rows of the dataset, by split.
+        encoded: Rows as inputs of the model, by split.
     """
     import torch
 
@@ -51,13 +65,18 @@ def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict
     plain: dict[str, Any] = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _NODES}
     training_args = {name: value for name, value in args.to_dict().items() if not name.startswith(_NEUTRAL)}
     plain["trainer"]["args"] = training_args
-    validation = [splits[split] for split in sets_of(splits, "validation").values()]
+    validation = [
+        f"{name} {source_hash(splits[split])} {encoded_hash(encoded[split])}"
+        for name, split in sets_of(splits, "validation").items()
+    ]
     gpu = torch.cuda.get_device_name() if args.device.type == "cuda" else ""
     versions = provenance.versions()
     values = {
         **dict(flat(provenance.redact(plain))),
         "objective": cfg.objective,
-        "validation set": " ".join(content_hash(rows) for rows in validation if not is_stream(rows)) or None,
+        "validation set": text_hash("\n".join(validation))[:16],
+        "frozen weights": _frozen_hash(trainer.model),
+        **_model_settings(trainer.model),
         "hardware.nproc_per_node": args.world_size,
         "hardware.device": gpu or f"{args.device.type} {torch.backends.cpu.get_cpu_capability()}",
         "hardware.threads": torch.get_num_threads(),
@@ -80,6 +99,7 @@ def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[st
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
 
     if not isinstance(trainer, CheckpointingMixin):
+        _compare_recorded(trainer, checkpoint, now)
         return
     trainer.conditions = now
     if checkpoint is None:
@@ -87,11 +107,72 @@ def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[st
     manifest = checkpoint_files.read(Path(checkpoint))
     step = Path(checkpoint).name.removeprefix(checkpoint_files.PREFIX)
     saved_conditions = manifest.conditions
-    names = sorted(name for name in saved_conditions.keys() | now.keys() if saved_conditions.get(name) != now.get(name))
+    names = _changed(saved_conditions, now)
+    trainer.changed_scoring = [*filter(_affects_scores, names)]
     changes = [f"{name} changed from {saved_conditions.get(name)} to {now.get(name)} at step {step}" for name in names]
     if reason := trainer.best_is_lost(checkpoint):
         changes.append(f"the best weights until step {step} are lost ({reason})")
     trainer.departures = [*manifest.departures, *changes]
+
+
+def _changed(saved: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in saved.keys() | now.keys() if saved.get(name) != now.get(name))
+
+
+def _compare_recorded(trainer: Any, checkpoint: str | None, now: Mapping[str, str]) -> None:
+    """Record the conditions of a Trainer of transformers, and remove scores that cannot be compared with later ones."""
+    from hydratune.training.trainer import lineage_file
+
+    folder = Path(str(trainer.args.output_dir))
+    recorded = lineage_file.read_lineage(folder) if checkpoint else None
+    changed = [*filter(_affects_scores, _changed(recorded.conditions, now))] if recorded else []
+    if changed and (best := lineage_file.forget_scores(Path(str(checkpoint)))):
+        log.warning("skipped the best checkpoint so far (step %s): %s", best, lineage_file.forgotten_text(changed))
+    if trainer.args.should_save:
+        lineage_file.write_lineage(folder, lineage_file.RecordedLineage(trainer.lineage, now))
+
+
+def _affects_scores(condition: str) -> bool:
+    """Return whether given weights have other scores on validation if a condition changes, beyond rounding errors."""
+    node, _, name = condition.partition(".")
+    if condition.startswith("trainer.args."):
+        return condition.removeprefix("trainer.args.").startswith(_SCORING)
+    if node == "trainer":
+        return not name.startswith(_TRAINING_ONLY)
+    return condition == "hardware.eval_precision" if node == "hardware" else condition not in _PACKAGES
+
+
+def _model_settings(network: Any) -> dict[str, Any]:
+    """Return the settings in the model's config and in its generation config, which the base checkpoint may set.
+
+    The lineage has the label names, and other conditions have the package and the attention implementation.
+    """
+    settings: dict[str, Any] = {}
+    for node in ("config", "generation_config"):
+        config: Any = getattr(network, node, None)
+        plain = config.to_dict() if hasattr(config, "to_dict") else {}
+        leaves = {name: value for name, value in plain.items() if name not in ("id2label", "label2id")}
+        settings |= dict(flat({node: leaves}))
+    return {name: value for name, value in settings.items() if "._" not in name and "transformers_version" not in name}
+
+
+def _frozen_hash(network: Any) -> str | None:
+    """Return a hash of some values of each frozen parameter, if checkpoints lack them, as those of an adapter do.
+
+    It is None for a whole model, and if processes other than the first one have no weights yet.
+    """
+    from transformers import PreTrainedModel
+    from transformers.integrations.fsdp import is_fsdp_enabled
+
+    if isinstance(network, PreTrainedModel) or is_fsdp_enabled():
+        return None
+    digest = hashlib.sha256()
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad and parameter.numel():
+            values = parameter.detach().flatten()
+            sample = values[:: max(1, len(values) // _SAMPLED)].contiguous().cpu()
+            digest.update(f"{name} {sample.dtype} {sample.double().tolist()}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _obstacles(trainer: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from hydratune.config.optimization import NEUTRAL
-from hydratune.data.cache import source_hash
+from hydratune.data.cache import source_hash, table_hash, tokenizer_hash
 from hydratune.training.warm_cache import key_of
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import CHECKPOINTS, METRICS, write_json
@@ -23,15 +23,31 @@ from hydratune.utils.stored_files import StoredFileError, parse_stored, read_reg
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import Trainer
+
+    from hydratune.tasks.base import EncodedData
 
 log = logging.getLogger(__name__)
 
 _STATEFUL = ("layer_decay", "head_lr_multiplier", "groups", "averaging")  # settings that determine saved states
 
 
-def checkpoint_fingerprint(cfg: DictConfig, rows: Any, network: nn.Module) -> dict[str, str]:
-    """Return the values that a checkpoint must share with a run that resumes from it, by names for the user."""
+def checkpoint_fingerprint(
+    cfg: DictConfig, rows: Any, encoded: EncodedData, processor: Any, network: nn.Module
+) -> dict[str, str]:
+    """Return the values that a checkpoint must share with a run that resumes from it, by names for the user.
+
+    They include everything that gives inputs and outputs of the model their meaning. With another order of labels or
+    another tokenizer, training would continue without an error, but the resulting model would be useless.
+
+    Args:
+        cfg: Config of the run.
+        rows: Training rows of the dataset.
+        encoded: Rows as inputs of the model, and arguments of its head, such as the label names.
+        processor: Tokenizer or image processor.
+        network: Model with its adapter.
+    """
+    from hydratune.training.trainer.checkpoint_files import ENCODING
+
     shapes = {name: str(tuple(weight.shape)) for name, weight in network.named_parameters()}
     # The optimizer state is divided by group, and a checkpoint without an average cannot continue one.
     settings = {name: cfg.trainer.get(name, NEUTRAL[name]) for name in _STATEFUL}
@@ -39,8 +55,35 @@ def checkpoint_fingerprint(cfg: DictConfig, rows: Any, network: nn.Module) -> di
         "network": text_hash(key_of(shapes)),
         "seed": str(cfg.seed),
         "training set": source_hash(rows),
+        "list of labels": text_hash(key_of(encoded.head)),
+        "tokenizer or image processor": _processor_hash(processor),
+        ENCODING: encoded_hash(encoded.splits["train"]),
         "parameter grouping or averaging": text_hash(json.dumps(settings, default=str)),
     }
+
+
+def encoded_hash(rows: Any) -> str:
+    """Return a hash of rows as inputs of the model; of images, which are not encoded, the rows of the dataset have one.
+
+    For a stream, it is a hash of the source and of the settings of the encoding. It is empty for other objects, which
+    only a task of the user returns.
+    """
+    from datasets import Dataset, Image, IterableDataset
+
+    if isinstance(rows, IterableDataset):
+        return source_hash(rows)
+    if not isinstance(rows, Dataset):
+        return ""
+    images = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    return table_hash(rows.remove_columns(images) if images else rows)
+
+
+def _processor_hash(processor: Any) -> str:
+    from transformers import PreTrainedTokenizerBase
+
+    if isinstance(processor, PreTrainedTokenizerBase):
+        return text_hash(f"{tokenizer_hash(processor)}\n{processor.chat_template}")
+    return text_hash(key_of(processor.to_dict() if hasattr(processor, "to_dict") else {}))
 
 
 def check_seed(cfg: DictConfig, directory: Path) -> None:
@@ -76,7 +119,7 @@ def resume_text(directory: Path | None) -> str:
     return f"would start {path} again, which has no valid checkpoint"
 
 
-def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
+def last_checkpoint(trainer: Any, belongs: Mapping[str, str]) -> str | None:
     """Return the checkpoint that an interrupted run resumes from; None for a new run.
 
     Skipped checkpoints are logged.
@@ -92,8 +135,8 @@ def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
 
     folder = Path(str(trainer.args.output_dir))
+    trainer.lineage = belongs
     if isinstance(trainer, CheckpointingMixin):
-        trainer.lineage = belongs
         valid_checkpoint, skipped = latest_valid(folder, belongs)
     else:
         valid_checkpoint, skipped = None, []
@@ -102,9 +145,20 @@ def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
                 valid_checkpoint = checkpoint
                 break
             skipped.append(f"{checkpoint.name}: {damage}")
+        _check_recorded(folder, valid_checkpoint, belongs)
     for message in skipped:
         log.warning("skipped %s", message)
     return str(valid_checkpoint) if valid_checkpoint else None
+
+
+def _check_recorded(folder: Path, checkpoint: Path | None, belongs: Mapping[str, str]) -> None:
+    """Raise ConfigError if a checkpoint of a Trainer of transformers belongs to another lineage, as far as recorded."""
+    from hydratune.training.trainer.checkpoint_files import differing_names, lineage_error
+    from hydratune.training.trainer.lineage_file import read_lineage
+
+    recorded = read_lineage(folder) if checkpoint else None
+    if recorded and checkpoint and (names := differing_names(recorded.lineage, belongs)):
+        raise lineage_error(folder, f"{checkpoint.name} was trained with another {names}")
 
 
 def _damage(checkpoint: Path) -> str | None:

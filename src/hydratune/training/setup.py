@@ -146,13 +146,14 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     trainer = _trainer(cfg, job, data, network, args, list(callbacks.values()))
     if hardware.eval_precision:
         trainer.eval_precision = hardware.eval_precision
-    checkpoint = last_checkpoint(trainer, checkpoint_fingerprint(cfg, data.splits["train"], network))
+    fingerprint = checkpoint_fingerprint(cfg, data.splits["train"], data.encoded, data.processor, network)
+    checkpoint = last_checkpoint(trainer, fingerprint)
     hardware.fit_batch_size(trainer, checkpoint)
     check_full_batch(trainer)
     if isinstance(trainer, ParameterGroupsMixin):
         trainer.assign_parameter_groups()
     hardware.log_summary()
-    compare_conditions(trainer, checkpoint, conditions(cfg, trainer, data.splits))
+    compare_conditions(trainer, checkpoint, conditions(cfg, trainer, data.splits, data.encoded.splits))
     return Setup(data, network, adapter, hardware, trainer, checkpoint, push, precision, sources, model_info)
 
 

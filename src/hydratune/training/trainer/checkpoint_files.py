@@ -30,7 +30,8 @@ _PICKLED = (
     ".metadata",
     "_states.pt",
 )  # files of sharded torch and DeepSpeed checkpoints, read without `weights_only`
-_LINEAGE_NAMES = {"network": "model"}  # name in manifests, which older versions have written too -> name for the user
+ENCODING = "encoding of the training set"  # part of the lineage that also depends on other parts
+_LINEAGE_NAMES = {"network": "model"}  # name in manifests -> name for the user
 _SPARE = 64 * 2**20  # bytes that must remain free on the disk next to a checkpoint
 
 
@@ -146,16 +147,27 @@ def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None,
         if damage := find_damage(checkpoint):
             skipped.append(f"{checkpoint.name}: {damage}")
             continue
-        recorded = read(checkpoint).lineage
-        if differing := [name for name in {**recorded, **lineage} if recorded.get(name) != lineage.get(name)]:
-            names = " and ".join(_LINEAGE_NAMES.get(name, name) for name in differing)
+        if names := differing_names(read(checkpoint).lineage, lineage):
             foreign.append(f"{checkpoint.name} was trained with another {names}")
         else:
             return checkpoint, skipped + foreign
     if foreign:
-        text = f"cannot resume from {folder}: {'; '.join(foreign)}"
-        raise ConfigError(Problem(str(folder), text, "undo the change, or start a new run"))
+        raise lineage_error(folder, "; ".join(foreign))
     return None, skipped
+
+
+def differing_names(recorded: Mapping[str, str], lineage: Mapping[str, str]) -> str:
+    """Return the names of the parts in which two lineages differ, as text for the user; empty if they are equal."""
+    names = [name for name in {**recorded, **lineage} if recorded.get(name) != lineage.get(name)]
+    if len(names) > 1 and ENCODING in names:  # the others are the reasons
+        names.remove(ENCODING)
+    return " and ".join(_LINEAGE_NAMES.get(name, name) for name in names)
+
+
+def lineage_error(folder: Path, reason: str) -> ConfigError:
+    """Return the error for a run whose valid checkpoints all have another lineage."""
+    text = f"cannot resume from {folder}: {reason}"
+    return ConfigError(Problem(str(folder), text, "undo the change, or start a new run"))
 
 
 def find_damage(checkpoint: Path) -> str | None:

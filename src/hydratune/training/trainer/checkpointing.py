@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer, TrainerState
 from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
 from hydratune.training.hardware.batch_size import is_oom
-from hydratune.training.trainer import checkpoint_files
+from hydratune.training.trainer import checkpoint_files, lineage_file
 from hydratune.training.trainer.callbacks import EvaluationInterruptedError
 from hydratune.training.trainer.checkpoint_files import (
     MANIFEST,
@@ -65,6 +65,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
     lineage: Mapping[str, str] = {}  # fingerprint of the training that checkpoints belong to, by names for the user
     conditions: Mapping[str, str] = {}  # other values that affect bit-exactness, by names for the user
     departures: Sequence[str] = ()  # changes of the conditions whenever the run was resumed
+    changed_scoring: Sequence[str] = ()  # conditions of evaluation that differ from those of the resumed checkpoint
     leaves_weights = True  # whether the weights are used after the run has ended
     _staged: Path | None = None  # directory in which a checkpoint is being written
     # The interrupted evaluation that the last checkpoint lacks.
@@ -105,13 +106,22 @@ class CheckpointingMixin(Seq2SeqTrainer):
         loss = self._loss_until_now()
         if self.args.should_save:
             written = folder / UNFINISHED / final.name
-            self.state.save_to_json(str(written / STATE))
+            self._write_state(written / STATE)
             remove_file(written / _PICKLE)
             manifest = Manifest(self.lineage, loss, self.conditions, (*self.departures,), self._pending_evaluation)
             checkpoint_files.commit(written, final, manifest)
             (folder / UNFINISHED).rmdir()
             self._rotate(folder)
         self.accelerator.wait_for_everyone()
+
+    def _write_state(self, path: Path) -> None:
+        """Write the state without the path of the best checkpoint, which its step implies.
+
+        The path would be wrong once the run directory is moved, and upstream would warn of it.
+        """
+        best, self.state.best_model_checkpoint = self.state.best_model_checkpoint, None
+        self.state.save_to_json(str(path))
+        self.state.best_model_checkpoint = best
 
     def _rotate(self, folder: Path) -> None:
         """Delete the oldest checkpoints beyond `save_total_limit`, but not the best one."""
@@ -169,8 +179,21 @@ class CheckpointingMixin(Seq2SeqTrainer):
         self.state.best_model_checkpoint = str(self._checkpoint_of(best)) if best else None
         if best and (damage := checkpoint_files.find_damage(self._checkpoint_of(best))):
             log.warning("skipped the best checkpoint so far (step %s): %s; only later ones are compared", best, damage)
-            self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
+            self._forget_best()
+        if self.changed_scoring:
+            self._forget_scores()
         return epochs_and_steps
+
+    def _forget_best(self) -> None:
+        self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
+
+    def _forget_scores(self) -> None:
+        """Remove all evaluations until the checkpoint, since their scores cannot be compared with later ones."""
+        if best := self.state.best_global_step:
+            text = lineage_file.forgotten_text(self.changed_scoring)
+            log.warning("skipped the best checkpoint so far (step %s): %s", best, text)
+        self._forget_best()
+        self.state.log_history = lineage_file.without_evaluations(self.state.log_history)
 
     def _evaluate_pending(self, trial: Any, start_time: float, ignore_keys: list[str] | None = None) -> None:
         """Run the interrupted evaluation, and save a checkpoint if one was due, before the next step."""
