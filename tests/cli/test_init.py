@@ -160,7 +160,7 @@ def test_init_allows_no_code(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("reviews")
 def test_project_trains_its_first_experiment(monkeypatch, tiny):
-    """`init`, `check`, and a run in the directory of the project; the run records where its configs are."""
+    """`init`, `check`, and a run in the directory of the project; the card has the command as it was typed."""
     dispatch(["init", "proj", "--data", "reviews.jsonl"])
     monkeypatch.chdir("proj")
     project_settings.cache_clear()
@@ -169,7 +169,9 @@ def test_project_trains_its_first_experiment(monkeypatch, tiny):
     assert dispatch(["check", *overrides]) == 0
     assert dispatch([*overrides, "hydra.run.dir=run"]) == 0
     assert Path("run/model/model.safetensors").is_file()
-    assert "--config-dir conf" in Path("run/model/README.md").read_text()
+    card = Path("run/model/README.md").read_text()
+    assert "hydratune experiment=first" in card
+    assert "--config-dir" not in card
 
 
 NAMES = ["a\nb", "a\n_target_: os.system", "x: y", "- x", "1e5", "null", "2020-01-01", "\x1b[31mred", "a # b", "'\"", "&a", "*a",

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -378,6 +379,17 @@ def test_report_says_whether_the_best_trial_is_better(sweep):
     assert [command.split()[-2:] for command in verdict.commands.values()] == [["--trial", "0"]]
     page = (study.plan.directory / "report" / "report.html").read_text()
     assert "Retrained and tested" in page and verdict.sentences[1] in html.unescape(page)
+
+
+def test_second_best_has_another_setting_than_the_seed(sweep):
+    """The best setting with another seed is no competitor."""
+    study = fake_study_of(sweep(*GOOD))
+    points = [{"lr": 0.01, "seed": 2}, {"lr": 0.01, "seed": 1}, {"lr": 0.1, "seed": 1}]
+    rows = [
+        replace(row, point=point) for row, point in zip(results.rows(study.plan, study.trials()), points, strict=True)
+    ]
+    assert "trial 2" in best_two_trials(study.plan, rows).sentences[0]
+    assert best_two_trials(study.plan, rows[:2]).sentences == []
 
 
 @pytest.mark.parametrize(("scores", "verdict"), [([0.5, 0.52, 0.51], "Significant"), ([0.8, 0.9, 0.7], "Not signif")])

@@ -8,6 +8,7 @@ import pytest
 from hydratune.cli.main import dispatch
 from hydratune.config.composition import Request
 from hydratune.sweep.config import Sweep
+from hydratune.sweep.controller import seed_warning
 from hydratune.sweep.plan import label, make_plan
 from hydratune.sweep.replicates import Replicate
 from hydratune.sweep.stored_plan import read_plan, write_plan
@@ -43,6 +44,16 @@ def test_named_by_what_is_swept():
 def test_what_changes_no_name(more):
     """How fast, how patient and where it is recorded makes no other sweep."""
     assert plan(f"{LR}=1e-5,3e-5", more).name == plan(f"{LR}=1e-5,3e-5").name
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"), [(["seed=1,2", f"{LR}=1e-5,3e-5"], True), (["seed=1,2"], False), ([f"{LR}=1e-5,3e-5"], False)]
+)
+def test_seeds_that_are_trials_are_reported(more, expected):
+    """Trials would differ by chance; over seeds alone, that is what the user wants to see."""
+    warning = seed_warning(plan(*more))
+    assert (warning is not None) == expected
+    assert not expected or "sweep.seeds=[1,2]" in warning
 
 
 def test_shuffled():

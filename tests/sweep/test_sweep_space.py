@@ -135,3 +135,13 @@ def test_names():
     assert short_name(f"{LR}+{WD}") == "lr+wd"
     assert [setting_text(one) for one in (0.00031622776, 3, True, "bert")] == ["0.000316", "3", "true", "bert"]
     assert Parameter((LR,), ("++",), low=0, high=1, step=0.25).labels == [0, 0.25, 0.5, 0.75, 1]
+
+
+@pytest.mark.parametrize("override", ["sweep.seeds=1,2", "sweep.n_trials=3,4", "sweep=grid,tpe"])
+def test_option_of_the_sweep_is_not_swept(override):
+    """It has one value for all trials; several seeds are a list."""
+    with pytest.raises(ConfigError) as caught:
+        space(override, f"{LR}=1e-5,3e-5")
+    (problem,) = caught.value.problems
+    assert problem.key == override.partition("=")[0]
+    assert ("=[1,2]" in problem.hint) == (problem.key == "sweep.seeds")

@@ -65,7 +65,8 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
     if launcher_kind(cfg.hydra.launcher) is LauncherKind.RAY:
         ray_cluster.connect(cfg.hydra.launcher.ray.init)
     study = Study(plan, options)
-    for warning in filter(None, (sqlite_warning(study.url, cfg), grid_warning(plan, options))):
+    warnings = (sqlite_warning(study.url, cfg), grid_warning(plan, options), seed_warning(plan))
+    for warning in filter(None, warnings):
         log.warning("%s", warning)
     lock = file_lock(plan.directory / _PARENT_LOCK)
     try:
@@ -141,6 +142,15 @@ def grid_warning(plan: Plan, options: Sweep) -> str | None:
     if points is None or not options.n_trials or options.n_trials <= points:
         return None
     return f"sweep: the grid has {points} points, fewer than sweep.n_trials ({options.n_trials})"
+
+
+def seed_warning(plan: Plan) -> str | None:
+    """Return a warning if each trial has one of several seeds, so that trials differ by chance."""
+    parameters = {parameter.name: parameter for parameter in plan.space.parameters}
+    if "seed" not in parameters or len(parameters) < 2:
+        return None
+    values = ",".join(map(str, parameters["seed"].labels)) or "1,2,3"
+    return f"sweep: each seed is a trial of its own; for trials with the mean over seeds, set 'sweep.seeds=[{values}]'"
 
 
 def _remove_left(study: Study) -> None:
@@ -292,11 +302,11 @@ def show_plan(plan: Plan, cfg: DictConfig) -> None:
     """Print the trials of a sweep, for a dry run."""
     console = tables.console()
     n_trials, runs = cfg.sweep.n_trials, f", each with {tables.replicates(plan)}" if plan.is_replicated else ""
+    for warning in filter(None, (grid_warning(plan, build(cfg.sweep)), seed_warning(plan))):
+        console.print(warning, style="yellow")
     if cfg.sweep.sampler is None:
         points = build(cfg.sweep).in_order(plan.space.grid())[:n_trials]
         summary = f"{len(points)} trials{runs}"
-        if warning := grid_warning(plan, build(cfg.sweep)):
-            console.print(warning, style="yellow")
     else:
         points = plan.space.corners()
         summary = f"{n_trials or 'any number of'} trials{runs}; the ends of the space are shown, and were checked"

@@ -215,6 +215,7 @@ def read_space(
         for name in ("cv.fold", "cv.folds", "cv.repeat", "cv.repeats")
         if name in parameters
     ]
+    problems += [_of_the_sweep(parameter) for parameter in parameters.values() if _is_of_the_sweep(parameter)]
     if not parameters and not problems and not may_be_empty:
         hint = next(_with_commas(request.overrides), _SEVERAL)
         problems.append(Problem("-m", "-m needs a key to sweep", hint))
@@ -226,6 +227,17 @@ def read_space(
     if problems:
         raise ConfigError(*problems)
     return Space(tuple(sorted(parameters.values(), key=lambda parameter: parameter.only_if is not None)))
+
+
+def _is_of_the_sweep(parameter: Parameter) -> bool:
+    return any(key == "sweep" or key.startswith("sweep.") for key in parameter.keys)
+
+
+def _of_the_sweep(parameter: Parameter) -> Problem:
+    """Return the error for an option of the sweep itself that has several values."""
+    values = ",".join(map(str, parameter.labels))
+    hint = f"train each trial with several seeds: '{KEY}=[{values}]'" if parameter.name == "sweep.seeds" else ""
+    return Problem(parameter.name, f"{KEY} is an option of the sweep and cannot be swept", hint or "give it one value")
 
 
 def _parameter(override: Override, text: str) -> Parameter:

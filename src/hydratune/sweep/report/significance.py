@@ -12,6 +12,7 @@ from hydratune.config import allowlist
 from hydratune.evaluation.compare.best_two import Significance, not_tested, significance, significance_of
 from hydratune.evaluation.compare.runs import Run, open_run
 from hydratune.evaluation.compare.seeds import compare_groups
+from hydratune.evaluation.compare.verdict import SEED
 from hydratune.evaluation.compare.wording import Group, Unit
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results
@@ -30,15 +31,17 @@ if TYPE_CHECKING:
 
 
 def best_two_trials(plan: Plan, rows: Sequence[results.TrialRow]) -> Significance:
-    """Return the second best trial, and whether the best one is significantly better.
+    """Return the second best trial with another setting than the seed, and whether the best trial is better.
 
     If both were retrained by `sweep finish`, they are compared on test. Otherwise, they are compared on validation over
     the seeds of the sweep, adjusted for all pairs of trials, since validation has selected them.
     """
     ranked = results.ranked(plan, rows)
-    if len(plan.objectives) > 1 or len(ranked) < 2:
+    settings = [{key: value for key, value in row.point.items() if key != SEED} for row in ranked]
+    others = [row for row, own in zip(ranked, settings, strict=True) if own != settings[0]]
+    if len(plan.objectives) > 1 or not others:
         return Significance([], {})
-    best, second, *_ = ranked
+    best, second = ranked[0], others[0]
     lead = f"Second best: {results.scores_text(plan, second)} (trial {second.number}: {second.name})"
     missing = [row for row in (best, second) if not retrained(plan.directory, row.number)]
     if not missing:
@@ -47,7 +50,7 @@ def best_two_trials(plan: Plan, rows: Sequence[results.TrialRow]) -> Significanc
         except ConfigError as error:
             verdict = not_tested(one_line(error, 200))
     elif plan.seeds and not plan.folds and len(plan.seeds) >= MIN_SEEDS:
-        verdict = _over_seeds(plan, ranked)
+        verdict = _over_seeds(plan, ranked, second)
     else:
         trials = f"trial {missing[0].number} was" if len(missing) == 1 else "both trials were"
         verdict = not_tested(f"a sweep saves no predictions for test rows, and {trials} not retrained")
@@ -69,8 +72,8 @@ def _runs(plan: Plan, row: results.TrialRow) -> list[Run]:
     return runs
 
 
-def _over_seeds(plan: Plan, ranked: Sequence[results.TrialRow]) -> Significance:
-    """Return the comparison of the best two trials over their seeds, adjusted for all pairs of completed trials."""
+def _over_seeds(plan: Plan, ranked: Sequence[results.TrialRow], second: results.TrialRow) -> Significance:
+    """Return the comparison of two trials over their seeds, adjusted for all pairs of completed trials."""
     objective, direction = next(iter(plan.objectives.items()))
     name, bare_name = metric_name(objective), objective.removeprefix("eval_")
     task: Any = allowlist.load(str(plan.identity["task._target_"]), "task._target_")
@@ -83,6 +86,6 @@ def _over_seeds(plan: Plan, ranked: Sequence[results.TrialRow]) -> Significance:
         interval = results.mean_of_seeds(plan, row, objective)
         groups.append(Group(f"trial {row.number}", values, name, "eval", interval))
     comparisons, _ = compare_groups(groups, unit)
-    pair = [groups[0].name, groups[1].name]
+    pair = [f"trial {row.number}" for row in (ranked[0], second)]
     verdicts = (significance_of(pairing) for pairing in comparisons if [pairing.first, pairing.second] == pair)
     return next(verdicts, not_tested("the scores of both trials do not vary from seed to seed"))
