@@ -443,11 +443,3 @@ def test_repeated_key_of_a_row_is_an_error(name, content):
     Path(name).write_text(content)
     problem = first_bad(TASK, name)
     assert problem.source.endswith(":2")
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
-def test_zero_byte_is_an_error(name):
-    """Text has none; binary files and UTF-16 do."""
-    rows = {"a.csv": "text,label\nx,a\ny\0,b\n", "a.jsonl": '{"text": "x", "label": "a"}\n\0\n'}
-    Path(name).write_text(rows[name])
-    assert "0x00" in first_bad(TASK, name).text

@@ -87,10 +87,7 @@ def json_reason(error: ValueError) -> str:
 
 
 def not_text(line: int, text: str, encoding: str) -> BadLine | None:
-    """Return an error for the first byte that is no text in the encoding, or None."""
-    if "\0" in text:
-        reason, hint = _invalid_byte(0, text[: text.index("\0")], encoding)
-        return BadLine(line, reason, hint, "0x00")
+    """Return an error for the first byte that is invalid in the encoding, or None."""
     if text.isascii():
         return None
     try:
