@@ -47,6 +47,16 @@ def test_commands_that_check_data_warn_of_typos(toy, own_directory, capsys, comm
     assert WARNING in capsys.readouterr().out
 
 
+def test_run_warns_of_typos(train, toy, own_directory, caplog):
+    """Also a run that was not checked before."""
+    rows = [{"text": f"good film {i}", "label": ("positive", "negative")[i % 2]} for i in range(100)]
+    rows += [{"text": "a film", "label": "postive"}] * 2
+    (own_directory / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = ["dataset.files.train=train.jsonl", "dataset.files.validation=null", "dataset.files.test=null"]
+    train(*toy, *files, "trainer.args.max_steps=1")
+    assert "'postive' (2) of 'positive' (50 rows)" in caplog.text
+
+
 def test_init_warns_of_typos(own_directory, capsys):
     """A new project starts with a warning about its data."""
     lines = [f"film {i},{('positive', 'negative')[i % 2]}" for i in range(100)]

@@ -4,13 +4,49 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from hydratune.data.cache import arrow_column
+from hydratune.data.columns import Column
+from hydratune.data.streaming import is_stream
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _MOST_ROWS = 3  # of a typo
 _RATIO = 20  # the intended label has at least so many times the rows of the typo
 _LEAST_LETTERS = 5  # shorter labels, such as codes, differ in one letter by intention
 _TAG = re.compile(r"[A-Z][-_]")  # prefix of a tag such as B-PER
 _LISTED = 3  # pairs in the warning
+
+
+def label_column(rows: Dataset, columns: Mapping[str, Column]) -> str | None:
+    """Return the column of labels, or of lists of labels; None for a task without labels."""
+    names = (name for name, column in columns.items() if column.kind in ("label", "labels"))
+    return next((name for name in names if name in rows.column_names), None)
+
+
+def label_warning(splits: Mapping[str, Dataset], columns: Mapping[str, Column]) -> str:
+    """Return the warning about labels that may be typos; empty without any. Streams are not read.
+
+    All splits count together, since a label with a single row may be held out.
+    """
+    from pyarrow import compute, types
+
+    counts = Counter[str]()
+    for rows in splits.values():
+        if is_stream(rows) or (column := label_column(rows, columns)) is None:
+            continue
+        values = arrow_column(rows, column)
+        while types.is_list(values.type) or types.is_large_list(values.type):
+            values = compute.list_flatten(values)
+        if types.is_string(values.type) or types.is_large_string(values.type):
+            counts.update(
+                {item["values"]: item["counts"] for item in compute.value_counts(values.drop_null()).to_pylist()}
+            )
+    return typo_warning(counts)
 
 
 def label_typos(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:

@@ -113,14 +113,15 @@ def preflight(configs: Iterable[DictConfig], dry: bool = False, reads_rows: bool
 
 def _rows(cfg: DictConfig, source: Any, task: Any, coverage: Coverage) -> bool:
     """Read the rows of small local files and encode a sample of them; return whether the rows are valid."""
-    from hydratune.training.preview import encoded_sample, label_warning
+    from hydratune.data.label_typos import label_warning
+    from hydratune.training.preview import encoded_sample
 
     is_small = isinstance(source, LocalFiles) and not source.streaming and source.size() <= MOST_BYTES
     if not is_small or coverage.checkpoint is None:
         return False
     try:
         splits, *_ = encoded_sample(cfg, source, task, coverage.checkpoint)
-        if warning := label_warning(splits, task):
+        if warning := label_warning(splits, task.columns):
             coverage.warnings[f"warning: {warning}"] = None
     except ConfigError as error:
         coverage.problems += error.problems

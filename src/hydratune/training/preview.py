@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from hydratune.config.instantiate import build
-from hydratune.data.label_typos import typo_warning
+from hydratune.data.label_typos import label_column, label_warning
 from hydratune.data.splits import without_groups
 from hydratune.data.streaming import head, is_stream, length
 from hydratune.models.base import Checkpoint
@@ -122,7 +122,7 @@ def preview(cfg: DictConfig, loaded: Checkpoint | None) -> Preview:
         len(source.dropped.before),
         sampled,
         tokens,
-        balance and replace(balance, warning=label_warning(splits, task)),
+        balance and replace(balance, warning=label_warning(splits, task.columns)),
         type(workload.module).__name__,
         sum(count for count, _ in weights),
         sum(count for count, trains in weights if trains),
@@ -164,14 +164,8 @@ def _sample(splits: DatasetDict, task: Task) -> DatasetDict:
     return type(splits)(samples)
 
 
-def _label_column(rows: Dataset, task: Task) -> str | None:
-    """Return the column of labels, or of lists of labels; None for a task without labels."""
-    names = (name for name, column in task.columns.items() if column.kind in ("label", "labels"))
-    return next((name for name in names if name in rows.column_names), None)
-
-
 def _first_of_each_label(rows: Dataset, task: Task) -> set[int]:
-    if (column := _label_column(rows, task)) is None:
+    if (column := label_column(rows, task.columns)) is None:
         return set()
     first: dict[Any, int] = {}
     for position, value in enumerate(rows[column][:]):
@@ -214,7 +208,7 @@ def _label_balance(rows: Any, task: Task, names: Sequence[str] | None, encoded: 
         return None
     is_single = any(column.kind == "label" for column in task.columns.values()) and not is_stream(rows)
     if is_single:
-        column = str(_label_column(rows, task))
+        column = str(label_column(rows, task.columns))
         labels = collect_labels({"train": rows}, names, column)
         counts = Counter(labels.name(value) for value in rows[column][:])
     else:
@@ -229,20 +223,6 @@ def _label_balance(rows: Any, task: Task, names: Sequence[str] | None, encoded: 
     ordered = sorted(shares.items(), key=lambda item: -item[1])
     is_sampled = not is_single and (is_stream(rows) or len(rows) > SAMPLE)
     return LabelBalance(dict(ordered), is_sampled)
-
-
-def label_warning(splits: DatasetDict, task: Task) -> str:
-    """Return the warning about labels that may be typos; empty without any. Streams are not read.
-
-    All splits count together, since a label with a single row may be held out.
-    """
-    counts = Counter[str]()
-    for rows in splits.values():
-        column = None if is_stream(rows) else _label_column(rows, task)
-        values = rows[column][:] if column else []
-        labels = (label for value in values for label in (value if isinstance(value, list) else [value]))
-        counts.update(label for label in labels if isinstance(label, str))
-    return typo_warning(counts)
 
 
 def _workload(cfg: DictConfig, task: Task, config: Any, processor: Any, encoded: EncodedData) -> Workload:

@@ -18,6 +18,7 @@ from hydratune.config.instantiate import build, refusal
 from hydratune.config.optimization import NEUTRAL
 from hydratune.config.signatures import signature
 from hydratune.data.cross_validation import NO_FOLDS, CrossValidation
+from hydratune.data.label_typos import label_warning
 from hydratune.data.splits import without_groups
 from hydratune.models.base import Checkpoint, max_positions
 from hydratune.training import artifacts
@@ -246,6 +247,8 @@ def prepare_data(cfg: DictConfig, source: Source, task: Any, model: Model, loade
         log.warning("model: %s", note)
     task.check_processor(processor)
     splits = source.load(task, cross_validation(cfg))
+    if warning := label_warning(splits, task.columns):
+        log.warning("data: %s", warning)
     max_length = task.max_tokens(config, processor)
     encoded = task.prepare(without_groups(splits), processor, max_length, source.label_names)
     for sentence in encoded.said:
