@@ -135,6 +135,28 @@ def test_compare_conditions_reports_each_change(tmp_path):
     assert exactness(resumed(tmp_path, path, **{"hardware.nproc_per_node": "2", "torch": "2.13", "gone": "1"})) == "yes"
 
 
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("task.metrics", True),
+        ("validation set", True),
+        ("objective", True),
+        ("trainer.args.label_smoothing_factor", True),
+        ("hardware.eval_precision", True),
+        ("config.layer_norm_eps", True),
+        ("trainer.args.learning_rate", False),
+        ("trainer.on_nan", False),
+        ("hardware.threads", False),
+        ("torch", False),
+    ],
+)
+def test_compare_conditions_finds_those_of_scores(tmp_path, name, counts):
+    """Another learning rate or machine does not make an earlier score incomparable."""
+    path = checkpoint(tmp_path, 7, conditions={name: "1"})
+    assert resumed(tmp_path, path, **{name: "2"}).changed_scoring == [name] * counts
+    assert resumed(tmp_path, path, **{name: "1", "config.new_in_an_upgrade": "2"}).changed_scoring == []
+
+
 def test_compare_conditions_remembers_changes(tmp_path):
     """A run that changed once is not exact after a second resume under the same conditions."""
     path = checkpoint(tmp_path, 9, conditions={"seed": "1"}, departures=["x changed at step 7"])

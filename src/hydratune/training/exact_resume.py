@@ -108,7 +108,7 @@ def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[st
     step = Path(checkpoint).name.removeprefix(checkpoint_files.PREFIX)
     saved_conditions = manifest.conditions
     names = _changed(saved_conditions, now)
-    trainer.changed_scoring = [*filter(_affects_scores, names)]
+    trainer.changed_scoring = _changed_scoring(saved_conditions, now)
     changes = [f"{name} changed from {saved_conditions.get(name)} to {now.get(name)} at step {step}" for name in names]
     if reason := trainer.best_is_lost(checkpoint):
         changes.append(f"the best weights until step {step} are lost ({reason})")
@@ -119,13 +119,26 @@ def _changed(saved: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return sorted(name for name in saved.keys() | now.keys() if saved.get(name) != now.get(name))
 
 
+def _changed_scoring(saved: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the changed conditions that change scores.
+
+    A key that only one of two configs of a model has is new in a version of transformers, and without effect.
+    """
+    return [
+        name
+        for name in _changed(saved, now)
+        if _affects_scores(name)
+        and (not name.startswith(("config.", "generation_config.")) or {name} <= saved.keys() & now.keys())
+    ]
+
+
 def _compare_recorded(trainer: Any, checkpoint: str | None, now: Mapping[str, str]) -> None:
     """Record the conditions of a Trainer of transformers, and remove scores that cannot be compared with later ones."""
     from hydratune.training.trainer import lineage_file
 
     folder = Path(str(trainer.args.output_dir))
     recorded = lineage_file.read_lineage(folder) if checkpoint else None
-    changed = [*filter(_affects_scores, _changed(recorded.conditions, now))] if recorded else []
+    changed = _changed_scoring(recorded.conditions, now) if recorded else []
     if changed and (best := lineage_file.forget_scores(Path(str(checkpoint)))):
         log.warning("skipped the best checkpoint so far (step %s): %s", best, lineage_file.forgotten_text(changed))
     if trainer.args.should_save:
