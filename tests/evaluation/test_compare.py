@@ -762,3 +762,15 @@ def test_one_configuration_has_no_second_best(store, record):
     for seed in (1, 2):
         record(f"seed {seed}", {"seed": seed}, right=150, best_accuracy=0.9)
     assert best_two(*ranked(store), "best/accuracy").sentences == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [("ab", "abc", "B has the label 'c'"), ("abc", "ab", "A has the label 'c'"), ("ab", "ba", "order")],
+)
+def test_the_difference_of_labels_is_named(record, monkeypatch, capsys, first, second, expected):
+    """A label that only one model has, or else the order."""
+    runs = [record(name, right=150, config=ACCURACY) for name in ("one", "two")]
+    monkeypatch.setattr(Run, "label_names", property(lambda run: [*(first if run.label == "A" else second)]))
+    dispatch(["compare", *runs])
+    assert expected in capsys.readouterr().out

@@ -104,7 +104,15 @@ def check_pair(first: Run, second: Run, metric: str) -> None:
     if reason := _different_truths(first, second):
         raise NotComparableError(reason)
     if task.needs_names and first.label_names != second.label_names:
-        raise NotComparableError(f"{labels} have their labels in another order")
+        raise NotComparableError(_different_labels(first, second))
+
+
+def _different_labels(first: Run, second: Run) -> str:
+    """Return how the labels of two models differ: in the first label that only one has, or else in their order."""
+    for run, other in ((first, second), (second, first)):
+        if missing := [name for name in run.label_names if name not in other.label_names]:
+            return f"{run.label} has the label {missing[0]!r}, which {other.label} does not have"
+    return f"{first.label} and {second.label} have their labels in another order"
 
 
 def untested(run: Run) -> str:
