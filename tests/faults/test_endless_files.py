@@ -19,6 +19,7 @@ from hydratune.tasks.image_classification import ImageClassification
 from hydratune.tracking.journal import Journal
 from hydratune.training.model_card import checked_loading_code
 from hydratune.training.trainer.averages import Average
+from hydratune.utils.image_formats import FOLDERS
 from hydratune.utils.json_text import parse_json
 
 SOURCE = Path(hydratune.__file__).parent
@@ -61,9 +62,11 @@ def png(width, height):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+@pytest.mark.parametrize("is_restricted", [False, True])
 @pytest.mark.parametrize("path", ["pipe.png", "a\0b.png", "bomb.png", "folder.png", "/dev/zero"])
-def test_unusable_image_is_a_bad_row(own_directory, path):
-    """Nothing waits for it, and nothing decodes it."""
+def test_unusable_image_is_a_bad_row(own_directory, monkeypatch, path, is_restricted):
+    """Nothing waits for it, and nothing decodes it, also if the run is from someone else."""
+    monkeypatch.setenv(FOLDERS, json.dumps([str(own_directory)]) if is_restricted else "")
     os.mkfifo(own_directory / "pipe.png")
     (own_directory / "folder.png").mkdir()
     (own_directory / "bomb.png").write_bytes(png(60_000, 60_000))

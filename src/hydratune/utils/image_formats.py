@@ -45,8 +45,12 @@ def restrict_image_folders(folders: Sequence[Path] | None) -> None:
 def is_allowed_image(path: str) -> bool:
     """Return whether a row may name this file, also if the file is a link."""
     folders = [*map(Path, json.loads(os.environ.get(FOLDERS) or "[]"))]
+    if not folders:
+        return True
+    if "\0" in path:  # no file has such a path
+        return False
     target = Path(path).resolve()
-    return not folders or any(is_inside(target, folder) for folder in (*folders, *_extracted(target, folders)))
+    return any(is_inside(target, folder) for folder in (*folders, *_extracted(target, folders)))
 
 
 def _extracted(image: Path, folders: Sequence[Path]) -> Iterator[Path]:
