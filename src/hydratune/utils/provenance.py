@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,10 @@ def git_commit() -> str | None:
         OSError: Git is not installed, or the repository has no commit or cannot be read.
         subprocess.TimeoutExpired: Git needs more than 10 seconds.
     """
-    if not _repository():
+    if not (root := _repository()):
         return None
-    return _git("rev-parse", "--verify", "HEAD") + ("-dirty" if _git(*_STATUS) else "")
+    git = _git(root)
+    return git("rev-parse", "--verify", "HEAD") + ("-dirty" if git(*_STATUS) else "")
 
 
 @functools.cache
@@ -67,12 +68,13 @@ def git_diff() -> str:
         OSError: Git is not installed, or the repository has no commit or cannot be read.
         subprocess.TimeoutExpired: Git needs more than 10 seconds.
     """
-    if not _repository():
+    if not (root := _repository()):
         return ""
-    for name in _git("ls-files", "-z").split("\0"):  # of the index, whose paths git does not check
+    git = _git(root)
+    for name in git("ls-files", "-z").split("\0"):  # of the index, whose paths git does not check
         if name.startswith("/") or ".." in name.split("/"):
             raise OSError(f"the index of the repository names a file elsewhere: {name!r}")
-    status, diff = _git(*_STATUS), _git("diff", *_DIFF, "HEAD")
+    status, diff = git(*_STATUS), git("diff", *_DIFF, "HEAD")
     text = f"{status}\n\n{diff}" if status else ""
     suffix = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
     # Twice the length is masked, so that no secret is cut before it is masked.
@@ -269,19 +271,24 @@ def _is_submodule(path: Path, root: Path) -> bool:
     return bool(worktree) and (path / worktree).resolve() == root.resolve()
 
 
-def _git(*arguments: str) -> str:
-    """Run git and return its output; bytes that are not UTF-8, which a diff may contain, become escape sequences.
+def _git(root: Path) -> Callable[..., str]:
+    """Return a function that runs git in a repository and returns its output.
 
-    The repository may have come from someone else, with a `.git/config` that names programs. None of them runs, also
-    not in submodules: no monitor of files, hook, pager, external diff, text conversion, filter, or transport. And the
-    files are those of the repository: its config must not name another directory, whose content a diff would show.
+    Bytes that are not UTF-8, which a diff may contain, become escape sequences. The repository may have come from
+    someone else, with a `.git/config` that names programs. None of them runs, also not in submodules: no monitor of
+    files, hook, pager, external diff, text conversion, filter, or transport. And the files are those of the repository:
+    its config must not name another directory, whose content a diff would show.
     """
-    root = _repository() or Path.cwd()
     location_options = (f"--git-dir={_git_directory(root)}", f"--work-tree={root}")
-    result = _run_git([*location_options, *_WITHOUT_PROGRAMS, *_without_filters(location_options), *arguments])
-    if result.returncode:
-        raise OSError(result.stderr.decode(errors="replace").strip().partition("\n")[0])
-    return result.stdout.decode(errors="backslashreplace").strip()
+    options = [*location_options, *_WITHOUT_PROGRAMS, *_without_filters(location_options)]
+
+    def run(*arguments: str) -> str:
+        result = _run_git([*options, *arguments])
+        if result.returncode:
+            raise OSError(result.stderr.decode(errors="replace").strip().partition("\n")[0])
+        return result.stdout.decode(errors="backslashreplace").strip()
+
+    return run
 
 
 def _without_filters(location_options: Sequence[str]) -> list[str]:
