@@ -32,7 +32,7 @@ from hydratune.utils.secret_names import LABELS
 
 _DESCRIPTION = """Train a model, or several with -m. `train` may be omitted. `hydratune configs` lists the values of
 dataset, model, task, and other groups; `hydratune help` lists the other commands. Most options are Hydra's."""
-_REFERENCE = re.compile(r"\$\{[\w.:]+\}")  # an interpolation that has no text of its own
+_REFERENCE = re.compile(r"\$\{[\w.:]+\}")  # an interpolation without literal text
 _PRINT_FLAGS = ("shell_completion", "hydra_help", "help", "info", "cfg")
 
 

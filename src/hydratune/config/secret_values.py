@@ -44,7 +44,7 @@ def literal_secrets(cfg: DictConfig) -> Iterator[Problem]:
     for key, value in leaves:
         if not isinstance(value, str) or value == "???":
             continue
-        written = (_INTERPOLATION.sub("", value), _with_literals(value))
+        written = (_INTERPOLATION.sub("", value), *_with_literals(value))
         if (is_secret(key) and not frozen_values.VARIABLE.fullmatch(value)) or any(map(has_literal_secret, written)):
             hint = f"export it as an environment variable, and set {KEY}='${{oc.env:NAME}}'"
             if key.endswith("hub_token"):
@@ -52,8 +52,8 @@ def literal_secrets(cfg: DictConfig) -> Iterator[Problem]:
             yield Problem(key, f"{KEY} contains a secret or password", hint)
 
 
-def _with_literals(value: str) -> str:
-    """Return a text in which interpolations are replaced by what is written out in them; empty if that is nothing."""
+def _with_literals(value: str) -> list[str]:
+    """Return the text in which interpolations are replaced by what is written out in them; empty if that is nothing."""
     literals: list[str] = []
 
     def literal(match: re.Match[str]) -> str:
@@ -62,7 +62,7 @@ def _with_literals(value: str) -> str:
 
     while _LITERALS.search(value):
         value = _LITERALS.sub(literal, value)
-    return value if any(literals) else ""
+    return [value] if any(literals) else []
 
 
 def all_secrets(cfg: DictConfig) -> Iterator[Problem]:

@@ -150,7 +150,9 @@ def seed_warning(plan: Plan) -> str | None:
     if "seed" not in parameters or len(parameters) < 2:
         return None
     values = ",".join(map(str, parameters["seed"].labels)) or "1,2,3"
-    return f"sweep: each seed is a trial of its own; for trials with the mean over seeds, set 'sweep.seeds=[{values}]'"
+    return (
+        f"sweep: every seed is a separate trial; to rank trials by their mean over seeds, set 'sweep.seeds=[{values}]'"
+    )
 
 
 def _remove_left(study: Study) -> None:
@@ -302,10 +304,11 @@ def show_plan(plan: Plan, cfg: DictConfig) -> None:
     """Print the trials of a sweep, for a dry run."""
     console = tables.console()
     n_trials, runs = cfg.sweep.n_trials, f", each with {tables.replicates(plan)}" if plan.is_replicated else ""
-    for warning in filter(None, (grid_warning(plan, build(cfg.sweep)), seed_warning(plan))):
+    options = build(cfg.sweep)
+    for warning in filter(None, (grid_warning(plan, options), seed_warning(plan))):
         console.print(warning, style="yellow")
     if cfg.sweep.sampler is None:
-        points = build(cfg.sweep).in_order(plan.space.grid())[:n_trials]
+        points = options.in_order(plan.space.grid())[:n_trials]
         summary = f"{len(points)} trials{runs}"
     else:
         points = plan.space.corners()

@@ -210,12 +210,7 @@ def read_space(
             parameter = _parameter(override, text)
             parameters[parameter.name] = parameter
     problems = [*_together(parameters, zipped), *_on_condition(parameters, conditions)]
-    problems += [
-        Problem(name, f"{KEY} cannot be swept", "set cv.folds=5 to train each configuration on all folds")
-        for name in ("cv.fold", "cv.folds", "cv.repeat", "cv.repeats")
-        if name in parameters
-    ]
-    problems += [_of_the_sweep(parameter) for parameter in parameters.values() if _is_of_the_sweep(parameter)]
+    problems += _not_sweepable(parameters)
     if not parameters and not problems and not may_be_empty:
         hint = next(_with_commas(request.overrides), _SEVERAL)
         problems.append(Problem("-m", "-m needs a key to sweep", hint))
@@ -229,15 +224,17 @@ def read_space(
     return Space(tuple(sorted(parameters.values(), key=lambda parameter: parameter.only_if is not None)))
 
 
-def _is_of_the_sweep(parameter: Parameter) -> bool:
-    return any(key == "sweep" or key.startswith("sweep.") for key in parameter.keys)
-
-
-def _of_the_sweep(parameter: Parameter) -> Problem:
-    """Return the error for an option of the sweep itself that has several values."""
-    values = ",".join(map(str, parameter.labels))
-    hint = f"train each trial with several seeds: '{KEY}=[{values}]'" if parameter.name == "sweep.seeds" else ""
-    return Problem(parameter.name, f"{KEY} is an option of the sweep and cannot be swept", hint or "give it one value")
+def _not_sweepable(parameters: Mapping[str, Parameter]) -> Iterator[Problem]:
+    """Yield an error for each key that has one value for all trials: how folds are made, and options of the sweep."""
+    for name in ("cv.fold", "cv.folds", "cv.repeat", "cv.repeats"):
+        if name in parameters:
+            yield Problem(name, f"{KEY} cannot be swept", "set cv.folds=5 to train each configuration on all folds")
+    for name, parameter in parameters.items():
+        if any(key == "sweep" or key.startswith("sweep.") for key in parameter.keys):
+            values = ",".join(map(str, parameter.labels))
+            seeds_hint = f"train each trial with several seeds: '{KEY}=[{values}]'"
+            hint = seeds_hint if name == "sweep.seeds" else "give it one value"
+            yield Problem(name, f"{KEY} is an option of the sweep and cannot be swept", hint)
 
 
 def _parameter(override: Override, text: str) -> Parameter:

@@ -80,12 +80,11 @@ def _over_seeds(plan: Plan, ranked: Sequence[results.TrialRow], second: results.
     metrics: Sequence[Metric] = getattr(task, "known_metrics", ())
     is_share = any(metric.is_share for metric in metrics if metric.name == bare_name)
     unit = Unit(name, is_share, results.scale(plan, bare_name, None), direction == "maximize")
-    if any(objective not in row.by_seed for row in (ranked[0], second)):  # someone has changed the study
+    scored = [row for row in ranked if objective in row.by_seed]  # someone may have changed the study
+    if ranked[0] not in scored or second not in scored:
         return not_tested("the scores of each seed are missing")
     groups = []
-    for row in ranked:
-        if objective not in row.by_seed:
-            continue
+    for row in scored:
         values = dict(zip(map(str, plan.seeds), row.by_seed[objective], strict=False))
         interval = results.mean_of_seeds(plan, row, objective)
         groups.append(Group(f"trial {row.number}", values, name, "eval", interval))
