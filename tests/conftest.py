@@ -98,6 +98,16 @@ def own_log_files() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """A command that runs in the process of the tests sets variables for its child processes, not for later tests."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test works in an empty directory of its own, with a cache of its own."""
     monkeypatch.setenv("HYDRATUNE_CACHE", str(tmp_path / "cache"))
