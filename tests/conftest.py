@@ -340,7 +340,7 @@ def sweep(toy: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
         monkeypatch.setattr("sys.argv", ["hydratune"])
         monkeypatch.setattr("hydratune.sweep.worker.REPORT_DELAY", 0)
         monkeypatch.setattr(
-            "hydratune.sweep.report.page.write", lambda _: []
+            "hydratune.sweep.report.page.write", lambda *_: []
         )  # plots take seconds and have their own tests
         typed = ["hydra.sweep.dir=s", *(o for o in overrides if o.startswith("hydra.sweep.dir"))]
         tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)

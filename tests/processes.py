@@ -152,7 +152,7 @@ def without_plots() -> None:
 
     from hydratune.sweep.report import page
 
-    Figure.savefig, page.write = blank_plot, lambda _: []  # type: ignore[assignment,method-assign]
+    Figure.savefig, page.write = blank_plot, lambda *_: []  # type: ignore[assignment,method-assign]
 
 
 def _main(

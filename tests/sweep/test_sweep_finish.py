@@ -369,6 +369,32 @@ def test_another_trial_has_an_experiment_of_its_own(sweep):
 
 
 @pytest.mark.usefixtures("trained")
+def test_best_two_trials_are_compared_once(sweep, monkeypatch):
+    """The terminal, the report, and the note have the same verdict; a test of large predictions takes a while."""
+    calls = []
+
+    def compare(plan, rows):
+        calls.append(plan.name)
+        return best_two_trials(plan, rows)
+
+    for module in ("cli.sweep_finish", "sweep.report.page", "sweep.report.note"):
+        monkeypatch.setattr(f"hydratune.{module}.best_two_trials", compare)
+    monkeypatch.setattr("hydratune.cli.notes.checked_pointer", lambda _: {"uri": "sqlite://"})
+    monkeypatch.setattr("hydratune.tracking.later.replace_note", lambda *_: None)
+    monkeypatch.setattr("hydratune.tracking.later.upload", lambda *_: None)
+    assert finish(name := sweep(*GOOD)) == 0
+    assert calls == [name]
+
+
+@pytest.mark.usefixtures("trained")
+def test_number_of_a_directory_names_the_retry_in_it(sweep):
+    """A retry has another number than the failed trial whose directory it has."""
+    name = sweep(fake(0.01, 0, state="FAIL"), fake(0.1, 0, 0.5), fake(0.01, 0, 0.4, folder="0"))
+    assert finish(name, "--trial", "0") == 0
+    assert "Trial 2 " in Path(f"my_conf/experiment/{name}_trial_2.yaml").read_text()
+
+
+@pytest.mark.usefixtures("trained")
 def test_report_says_whether_the_best_trial_is_better(sweep):
     """Without predictions, it names the trials to retrain; afterwards, it has their test scores."""
     study = fake_study_of(name := sweep(*GOOD))

@@ -17,7 +17,7 @@ from fake_sweep import DECAY, RATE, SPACE, TWO, add_grid, fake, fake_study
 from hydratune.cli.main import dispatch
 from hydratune.sweep.report import page, plots, results
 from hydratune.sweep.report.importances import importances
-from hydratune.sweep.report.note import finish_command
+from hydratune.sweep.report.note import best_command
 from hydratune.sweep.report.page_plots import make_page_plots
 from hydratune.utils.errors import ConfigError
 
@@ -256,12 +256,12 @@ def test_the_command_for_the_best_trial_works(sweep, own_directory, capsys, more
     """`sweep finish` accepts the arguments of the note, also with several objectives; a dry run leaves no files."""
     trials = (fake(0.01, 0, 0.5 + i / 20, *([0.6 - i / 40] if more else [])) for i in range(3))
     study = sweep(*trials, more=more)
-    command = finish_command(study.plan, results.rows(study.plan, study.trials()))
+    command = best_command(study.plan, results.rows(study.plan, study.trials()))
     before = {path for path in own_directory.rglob("*") if path.suffix in (".yaml", ".json")}
     assert dispatch([*shlex.split(command)[1:], "-n"]) == 0
     assert "trial 2 " in capsys.readouterr().out
     assert {path for path in own_directory.rglob("*") if path.suffix in (".yaml", ".json")} == before
-    assert finish_command(study.plan, []) == ""
+    assert best_command(study.plan, []) == ""
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from hydratune.utils.errors import ConfigError, one_line, optional_record
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from hydratune.evaluation.compare.best_two import Significance
     from hydratune.sweep.study import Study
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,13 @@ def update_experiment_note(directory: Path) -> None:
         log.debug("note: the note of the experiment was not updated: %s", error)
 
 
-def update_sweep(study: Study) -> None:
-    """Rewrite the report of a sweep, and its note in MLflow, after its trials were retrained."""
+def update_sweep(study: Study, verdict: Significance) -> None:
+    """Rewrite the report of a sweep, and its note in MLflow, after its trials were retrained.
+
+    Args:
+        study: Study of the sweep.
+        verdict: Comparison of its best two trials.
+    """
     from hydratune.sweep.report import page, results
     from hydratune.sweep.report.note import sweep_note
     from hydratune.tracking.later import replace_note, upload
@@ -56,9 +62,9 @@ def update_sweep(study: Study) -> None:
     plan = study.plan
     try:
         with optional_record("report of the sweep"):
-            paths = page.write(study)
+            paths = page.write(study, verdict)
             if pointer := checked_pointer(plan.directory):
-                text = sweep_note(study, results.rows(plan, study.trials()))
+                text = sweep_note(study, results.rows(plan, study.trials()), verdict)
                 replace_note(pointer, plan.directory, lambda _: text)
                 upload(pointer, paths, page.REPORT)
     except ConfigError as error:

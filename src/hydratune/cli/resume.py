@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydratune.cli.run_argument import add_run_argument
@@ -11,8 +12,9 @@ from hydratune.cli.train import train
 from hydratune.config import config_folders
 from hydratune.config.composition import config_flags
 from hydratune.evaluation.load_run import started_here
+from hydratune.sweep.stored_plan import read_plan, sweep_command
 from hydratune.tracking.journal import journals
-from hydratune.tracking.run_directories import is_in_sweep
+from hydratune.tracking.run_directories import sweep_of
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
 from hydratune.utils.errors import ConfigError, Problem
@@ -30,10 +32,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, e.g. trainer.args.max_steps=1000")
     parser.add_argument(*DRY_RUN, action="store_true", help="check whether the run can be resumed, without training")
     args = parser.parse_args(arguments)
-    directory = RunLookup(args.uri).directory(args.run)
-    if is_in_sweep(directory):
-        hint = "run the command of the sweep again to resume it"
-        raise ConfigError(Problem("RUN", f"{args.run!r} is a trial of a sweep", hint))
+    lookup = RunLookup(args.uri)
+    if (found := lookup.find(args.run, True).directory) and (sweep := sweep_of(found)):
+        kind = "a sweep" if found == sweep else "a trial of a sweep"
+        raise ConfigError(Problem("RUN", f"{args.run!r} is {kind}, not a run", _sweep_hint(sweep)))
+    directory = lookup.directory(args.run)
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         raise ConfigError(not_a_run(directory, ".hydra/overrides.yaml"))
     is_finished = (directory / METRICS).is_file()
@@ -55,6 +58,14 @@ def main(arguments: Sequence[str]) -> int:
     arguments = [*flags, *stored_overrides, *args.overrides, *dry_run_flags]
     origin = None if started_here(directory) else hydra_node.runtime.cwd
     return train(arguments, directory, len(stored_overrides), origin=origin)
+
+
+def _sweep_hint(sweep: Path) -> str:
+    """Return the hint with the command that resumes a sweep, if its plan can be read."""
+    with suppress(ConfigError):
+        if command := sweep_command(read_plan(sweep)):
+            return f"resume the sweep: {command}"
+    return "to resume the sweep, run its command again"
 
 
 def _overrides(directory: Path) -> list[str]:

@@ -16,7 +16,7 @@ from hydratune.cli.train_options import print_options
 from hydratune.cli.train_or_print import train_or_print
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.instantiate import build
-from hydratune.sweep.controller import print_summary
+from hydratune.sweep.controller import print_summary, resume_line
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import page, results, tables
 from hydratune.sweep.stored_plan import stored_sweep
@@ -93,6 +93,8 @@ def _status(arguments: Sequence[str]) -> int:
         return tables.live(plan, rows, study.total(), study.options.workers)
 
     watch(tables.console(), board, study.is_done if args.watch else None)
+    if unfinished := resume_line(study, results.rows(plan, study.trials())):
+        tables.console().print(unfinished)
     return 0
 
 

@@ -21,13 +21,15 @@ from hydratune.config import composition
 from hydratune.config.instantiate import build
 from hydratune.config.project import config_dir, typed_flags
 from hydratune.config.rules import SEEDS
+from hydratune.sweep.controller import resume_line
 from hydratune.sweep.export import Experiment, experiment, temporary_experiment
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results, tables
 from hydratune.sweep.report.significance import best_two_trials
-from hydratune.sweep.retraining import BEST
+from hydratune.sweep.stored_plan import sweep_command
 from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
+from hydratune.tracking.run_directories import BEST
 from hydratune.training.results import read_metrics, split_metrics
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem
 from hydratune.utils.files import METRICS, check_started_here, file_lock, is_inside
@@ -103,6 +105,7 @@ def finish(
     row = _winner(plan, rows, number)
     if not study.is_done():
         print(f"the sweep is not finished: {tables.summary(plan, rows, study.total(), study.options.workers)}")
+        print(resume_line(study, rows))
     check_started_here(plan.cwd, f"hydratune sweep finish {shlex.quote(plan.name)}")
     with _alone(plan):
         is_best = len(plan.objectives) > 1 or row.number == results.ranked(plan, rows)[0].number
@@ -143,10 +146,11 @@ def _winner(plan: Plan, rows: Sequence[results.TrialRow], number: int | None) ->
     if not ranked:
         counts = ", ".join(f"{count} {state}" for state, count in results.counts(rows).items() if count) or "no trials"
         text, hint = f"the sweep {plan.name!r} has no finished trial ({counts})", "resume the sweep first"
+        hint += f": {command}" if (command := sweep_command(plan)) else ""
         raise ConfigError(Problem("NAME", text, hint))
     if number is not None:
         for row in ranked:
-            if row.number == number:
+            if row.number == number or row.folder == str(number):  # a retry has the directory of the trial it replaces
                 return row
         text, hint = f"the sweep has no finished trial {number}", f"use {KEY}={ranked[0].number} for the best one"
         raise ConfigError(Problem("--trial", text, hint))
@@ -287,7 +291,7 @@ def _compare_best(plan: Plan, study: Study) -> None:
         console.print(sentence)
     for purpose, command in verdict.commands.items():
         console.print(f"next     {command}   ({purpose})")
-    update_sweep(study)
+    update_sweep(study, verdict)
 
 
 def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> FittedTable:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -22,7 +21,7 @@ from hydratune.cli.hydra_main import RunFailedError, run_composed, run_sweep
 from hydratune.cli.interrupts import is_saved, resumable
 from hydratune.cli.notes import update_experiment_note
 from hydratune.cli.run_summary import oom_hint, show
-from hydratune.cli.train_options import make_request, parse_overrides, request_flags, with_project_configs
+from hydratune.cli.train_options import make_request, parse_overrides, with_project_configs
 from hydratune.config import composition, hydra_guard, user_settings
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
@@ -32,7 +31,7 @@ from hydratune.models.base import Checkpoint
 from hydratune.sweep.controller import NoProgressError, print_summary, show_plan, sweep
 from hydratune.sweep.plan import Plan, checked_job, make_plan
 from hydratune.sweep.retraining import row_check, trial_of
-from hydratune.sweep.stored_plan import write_plan
+from hydratune.sweep.stored_plan import sweep_command, write_plan
 from hydratune.sweep.study import Study
 from hydratune.training.job import hydra_job
 from hydratune.training.launch import is_distributed, launch, machines, other_machine, resume_command, run_directory
@@ -54,7 +53,6 @@ from hydratune.utils.files import (
 from hydratune.utils.logs import apply_verbosity
 from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.places import check_place, result_links
-from hydratune.utils.provenance import cli_path
 from hydratune.utils.yaml_files import read_hydra_node, read_overrides
 
 log = logging.getLogger(__name__)
@@ -82,7 +80,7 @@ def train(
     request, dry_run = replace(make_request(flags), stored=stored), flags.dry_run
     try:
         if flags.multirun:
-            return _sweep(request, request_flags(arguments, flags), dry_run)
+            return _sweep(request, dry_run)
         with composition.composer(request):
             cfg = checked(request, is_own_project=origin is None)
             loader = GlobalHydra.instance().config_loader()
@@ -204,7 +202,7 @@ def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
         raise
 
 
-def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
+def _sweep(request: Request, dry_run: bool) -> int:
     """Train every configuration of a sweep that is not trained yet, or print the plan in a dry run."""
     plan, cfg = make_plan(request)
     with composition.composer(request):
@@ -238,8 +236,7 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
         print_error(str(error))
         code = FAILED
     except (KeyboardInterrupt, SystemExit):
-        command = shlex.join([cli_path(), *flags, *request.overrides])
-        print(f"\nfinished trials are saved; resume with: {command}", file=sys.stderr)
+        print(f"\nfinished trials are saved; resume with: {sweep_command(plan)}", file=sys.stderr)
         raise
     update_experiment_note(plan.directory)
     return code or print_summary(Study(plan, build(cfg.sweep)), cfg)

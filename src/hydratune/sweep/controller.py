@@ -29,9 +29,9 @@ from hydratune.sweep.config import Sweep
 from hydratune.sweep.monitor import Monitor
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results, tables
-from hydratune.sweep.report.note import finish_command
+from hydratune.sweep.report.note import best_command
 from hydratune.sweep.report.page import PAGE, REPORT
-from hydratune.sweep.stored_plan import read_plan
+from hydratune.sweep.stored_plan import read_plan, sweep_command
 from hydratune.sweep.study import FAILURES, INTERRUPTIONS, Study
 from hydratune.sweep.tracking import SweepRun
 from hydratune.utils import signals
@@ -319,6 +319,15 @@ def show_plan(plan: Plan, cfg: DictConfig) -> None:
     console.print(f"{names}; files would be in {os.path.relpath(plan.directory)}")
 
 
+def resume_line(study: Study, rows: Sequence[results.TrialRow]) -> str:
+    """Return the line with the command that resumes a sweep; empty if the sweep is finished."""
+    if study.is_done() or not (command := sweep_command(study.plan)):
+        return ""
+    is_running = any(row.state == results.RUNNING for row in rows)
+    purpose = "resume the sweep, or add workers to it if it is running" if is_running else "resume the sweep"
+    return f"resume   {command}   ({purpose})"
+
+
 def print_summary(study: Study, cfg: DictConfig) -> int:
     """Print the results of a sweep, and return the exit code: 1 if a trial failed."""
     plan = study.plan
@@ -340,10 +349,13 @@ def print_summary(study: Study, cfg: DictConfig) -> int:
         console.print(f"report   {os.path.relpath(page)}")
     if cfg.tracking._target_.endswith(".Mlflow"):
         console.print(f"MLflow   {shlex.join([script, 'ui', directory])}")
-    if command := finish_command(plan, rows):
+    if unfinished := resume_line(study, rows):
+        console.print(unfinished)
+    if command := best_command(plan, rows):
         kind = "the best trial" if len(plan.objectives) == 1 else "a trial of the Pareto front"
         console.print(f"next     {command}   (retrain and test {kind})")
     if failed_rows:
         max_retries = study.options.max_retries + 1
-        console.print(f"to retry the failed trials, run the same command with sweep.max_retries={max_retries}")
+        if command := sweep_command(plan, f"sweep.max_retries={max_retries}"):
+            console.print(f"retry    {command}   (retry the failed trials)")
     return FAILED_CODE if failed_rows else 0

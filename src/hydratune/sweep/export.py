@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from hydratune.config.composition import Request, flat
 from hydratune.config.project import typed_flags
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results
+from hydratune.sweep.stored_plan import config_flags
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import make_directory, remove_file, write_text
 
@@ -67,7 +67,7 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path, is_best: bool = Tr
             overrides += replace(request, overrides=("cv.folds=null", "cv.repeats=1")).parsed
             cfg = composition.compose_config(request, [str(override.input_line) for override in overrides])
     name = f"{_ODD.sub('_', plan.name)}_{'best' if is_best else f'trial_{row.number}'}"
-    flags = _flags(plan, conf)
+    flags = tuple(config_flags(plan, str(conf)))
     config = _comparable(cfg)
     head = [
         "# @package _global_",
@@ -119,15 +119,6 @@ def _check(exported: Experiment, plan: Plan) -> None:
     ]:
         text = f"a file cannot express these settings of the sweep as an experiment: {', '.join(keys)}"
         raise ConfigError(Problem(_GROUP, text, "write the file by hand; `hydratune configs copy` gives you a start"))
-
-
-def _flags(plan: Plan, conf: Path) -> tuple[str, ...]:
-    flags = ["--config-dir", os.path.relpath(conf)]
-    if plan.flags.config_path:
-        flags += ["--config-path", plan.flags.config_path]
-    if plan.flags.config_name != composition.CONFIG_NAME:
-        flags += ["--config-name", plan.flags.config_name]
-    return tuple(flags)
 
 
 def _comparable(cfg: DictConfig) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class Plan:
         flags: Where configs are read from.
         cwd: Working directory, which relative paths start from.
         typed: Keys whose values the user typed.
+        typed_overrides: Overrides as the user typed them; empty for a sweep of an earlier version.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Plan:
     typed: tuple[str, ...] = ()
     folds: int | None = None
     repeats: int = 1
+    typed_overrides: tuple[str, ...] = ()
 
     @property
     def request(self) -> Request:
@@ -118,13 +120,14 @@ def make_plan(request: Request) -> tuple[Plan, DictConfig]:
     Raises:
         ConfigError: If a job is invalid; it lists the errors of all jobs.
     """
+    typed_overrides = request.overrides
     _planned.clear()  # the files may have changed since the last plan of this process
     with composition.composer(request):
         wrong = list(composition.check_choices(request))
         invalid = {text for text, _ in wrong}
         request = replace(request, overrides=tuple(o for o in request.overrides if o not in invalid))
         plan, cfg = _plan(request, [problem for _, problem in wrong])
-    return plan, cfg
+    return replace(plan, typed_overrides=typed_overrides), cfg
 
 
 def _plan(request: Request, problems: list[Problem]) -> tuple[Plan, DictConfig]:

@@ -12,20 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydratune.config.instantiate import build
 from hydratune.sweep.stored_plan import read_plan, stored_sweep
 from hydratune.sweep.study import Study
+from hydratune.tracking.run_directories import BEST
 from hydratune.training.job import RowCheck
-from hydratune.utils.files import METRICS, PLAN
-
-BEST = "best"  # directory of the retrained trials, in that of the sweep
-
-
-def retrained(sweep: Path, number: int) -> list[Path]:
-    """Return the directories of the finished retrainings of a trial.
-
-    Args:
-        sweep: Directory of the sweep.
-        number: Number of the trial.
-    """
-    return sorted(path.parent for path in sweep.glob(f"{BEST}/trial={number}/seed=*/{METRICS}"))
+from hydratune.utils.files import PLAN
 
 
 def trial_of(directory: Path) -> tuple[str, int] | None:

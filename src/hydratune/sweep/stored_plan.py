@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -14,10 +15,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from hydratune.config import config_folders, user_settings
+from hydratune.config.composition import CONFIG_NAME
+from hydratune.config.project import typed_flags
 from hydratune.sweep.plan import Plan, common_config, values_of
 from hydratune.sweep.space import Parameter
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.files import PLAN, PRIVATE_FOLDER, check_links, make_directory, write_json
+from hydratune.utils.provenance import cli_path, redacted_overrides
 from hydratune.utils.short_forms import short_name
 from hydratune.utils.stored_files import StoredFileError, parse_stored, read_stored
 
@@ -62,6 +66,36 @@ def stored_sweep(directory: Path) -> tuple[Plan, DictConfig]:
     if problems := [*user_settings.stores(cfg, (), plan.directory)]:
         raise ConfigError(*problems)
     return plan, cfg
+
+
+def config_flags(plan: Plan, config_dir: str | None, cwd: str | None = None) -> list[str]:
+    """Return the command-line flags that set where the trials of a sweep read their configs.
+
+    Args:
+        plan: Plan of the sweep.
+        config_dir: Folder of the user's own configs; None without one.
+        cwd: Directory in which the command runs; None for the current one.
+    """
+    folders = {"--config-dir": config_dir, "--config-path": plan.flags.config_path}
+    flags = [text for flag, folder in folders.items() if folder for text in (flag, os.path.relpath(folder, cwd))]
+    return flags + (["--config-name", plan.flags.config_name] if plan.flags.config_name != CONFIG_NAME else [])
+
+
+def sweep_command(plan: Plan, *overrides: str) -> str:
+    """Return the command that resumes a sweep; empty if an earlier version began the sweep.
+
+    Args:
+        plan: Plan of the sweep.
+        overrides: More overrides.
+    """
+    if not plan.typed_overrides:
+        return ""
+    texts = redacted_overrides([*plan.typed_overrides, *overrides])
+    if Path(plan.cwd).is_dir() and Path(plan.cwd).resolve() != Path.cwd().resolve():
+        flags = config_flags(plan, plan.flags.config_dir, plan.cwd)
+        return f"cd {shlex.quote(plan.cwd)} && {shlex.join(['hydratune', '-m', *flags, *texts])}"
+    flags = typed_flags(config_flags(plan, plan.flags.config_dir))
+    return shlex.join([cli_path(), "-m", *flags, *texts])
 
 
 def check_same(plan: Plan, before: Mapping[str, Any], where: str) -> None:
@@ -113,6 +147,8 @@ def _malformed(plan: Plan) -> Iterator[str]:
         yield f"folds: {plan.folds}, repeats: {plan.repeats}"
     names = {parameter.name for parameter in plan.space.parameters}
     yield from (f"the name {name!r}" for name in (*names, *plan.objectives) if not re.fullmatch(r"[\w./@+~-]+", name))
+    # A flag, which the command that is printed would contain, could trust code.
+    yield from (f"typed_overrides: {text!r}" for text in plan.typed_overrides if text.startswith("-"))
     for parameter in plan.space.parameters:
         if not parameter.is_valid() or (parameter.only_if and parameter.only_if[0] not in names - {parameter.name}):
             yield f"space.parameters: {parameter}"

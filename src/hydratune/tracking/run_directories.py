@@ -1,4 +1,4 @@
-"""Directories of the runs on this machine."""
+"""Directories of the runs and sweeps on this machine, and commands that take them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 
 from hydratune.utils.errors import Problem
 from hydratune.utils.files import CONFIG, LOCK, METRICS, OVERRIDES, PLAN, not_a_run
+from hydratune.utils.provenance import cli_path
+
+BEST = "best"  # directory of the retrained trials, in that of the sweep
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -33,16 +36,42 @@ def is_in_sweep(directory: Path) -> bool:
     return any((parent / PLAN).is_file() for parent in directory.absolute().parents[:2])
 
 
+def sweep_of(directory: Path) -> Path | None:
+    """Return the directory of the sweep that a directory is, or has a trial of; None for other directories."""
+    folders = (directory, *directory.absolute().parents[:2])
+    return next((folder for folder in folders if (folder / PLAN).is_file()), None)
+
+
 def unfinished_run(directory: Path, missing: Sequence[str]) -> Problem:
     """Return the error for a directory that lacks files of a finished run with a model; trials save no model."""
     if CONFIG in missing:
         return not_a_run(directory, *missing)
-    if METRICS in missing or not is_in_sweep(directory):
+    sweep = sweep_of(directory)
+    if METRICS in missing or sweep is None:
         return Problem("RUN", f"the run {str(directory)!r} has not finished: it has no {', '.join(missing)}")
-    sweep = next(parent for parent in directory.absolute().parents if (parent / PLAN).is_file())
-    command = shlex.join(["hydratune", "sweep", "finish", os.path.relpath(sweep)])
     text = f"the run {str(directory)!r} is a trial of a sweep, which saves no model"
-    return Problem("RUN", text, f"retrain the best trial and save its model: {command}")
+    return Problem("RUN", text, f"retrain the best trial and save its model: {finish_command(sweep)}")
+
+
+def finish_command(sweep: Path, trial: int | str | None = None) -> str:
+    """Return the command that retrains and tests a trial of a sweep.
+
+    Args:
+        sweep: Directory of the sweep.
+        trial: Number of the trial, or name of its directory; None for the best trial.
+    """
+    flags = [] if trial is None else ["--trial", str(trial)]
+    return shlex.join([cli_path(), "sweep", "finish", os.path.relpath(sweep), *flags])
+
+
+def retrained(sweep: Path, number: int | str) -> list[Path]:
+    """Return the directories of the finished retrainings of a trial.
+
+    Args:
+        sweep: Directory of the sweep.
+        number: Number of the trial.
+    """
+    return sorted(path.parent for path in sweep.glob(f"{BEST}/trial={number}/seed=*/{METRICS}"))
 
 
 def start_time(directory: Path) -> float:

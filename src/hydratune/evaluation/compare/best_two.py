@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from hydratune.evaluation.compare.pairing import untested
 from hydratune.evaluation.compare.runs import Run, run_of
 from hydratune.evaluation.compare.verdict import SEED, configuration, differing, judge
 from hydratune.evaluation.compare.wording import NOT_TESTED
+from hydratune.tracking.run_directories import finish_command
 from hydratune.utils.errors import ConfigError, one_line
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.short_forms import metric_name, number_text, settings_text
@@ -150,7 +150,5 @@ def _finish(run: Run, ranked: Sequence[Run]) -> str:
     """Return the command that retrains and tests a trial; empty for other runs."""
     if (sweep := run.sweep) is None or run.directory is None:
         return ""
-    command = [cli_path(), "sweep", "finish", os.path.relpath(sweep)]
     is_best = run is next(other for other in ranked if other.sweep == sweep)
-    number = run.directory.absolute().relative_to(sweep).parts[0]
-    return shlex.join(command if is_best else [*command, "--trial", number])
+    return finish_command(sweep, None if is_best else run.directory.absolute().relative_to(sweep).parts[0])

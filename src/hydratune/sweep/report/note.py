@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -12,11 +11,10 @@ from hydratune.sweep.plan import Plan, values_of
 from hydratune.sweep.report import results
 from hydratune.sweep.report.significance import best_two_trials
 from hydratune.sweep.report.tables import summary
-from hydratune.sweep.retraining import retrained
 from hydratune.tracking.notes import note
+from hydratune.tracking.run_directories import finish_command, retrained
 from hydratune.training.results import read_metrics
 from hydratune.utils.errors import ConfigError
-from hydratune.utils.provenance import cli_path
 from hydratune.utils.short_forms import metric_name, number_text
 
 if TYPE_CHECKING:
@@ -26,10 +24,16 @@ if TYPE_CHECKING:
 _TOP = 5  # trials
 
 
-def sweep_note(study: Study, rows: Sequence[results.TrialRow]) -> str:
-    """Return the note of a sweep in its current state."""
+def sweep_note(study: Study, rows: Sequence[results.TrialRow], verdict: Significance | None = None) -> str:
+    """Return the note of a sweep in its current state.
+
+    Args:
+        study: Study of the sweep.
+        rows: Rows of its trials.
+        verdict: Comparison of the best two trials; None to compute it.
+    """
     plan = study.plan
-    verdict = best_two_trials(plan, rows)
+    verdict = verdict or best_two_trials(plan, rows)
     steps = commands(plan, rows, verdict)
     lines = [*best_sentences(plan, rows)]
     lines[1:1] = verdict.sentences
@@ -43,20 +47,20 @@ def sweep_note(study: Study, rows: Sequence[results.TrialRow]) -> str:
     return note(lines, facts | {"directory": os.path.relpath(plan.directory), "table and plots": "artifacts, report/"})
 
 
-def finish_command(plan: Plan, rows: Sequence[results.TrialRow]) -> str:
+def best_command(plan: Plan, rows: Sequence[results.TrialRow]) -> str:
     """Return the command that retrains and tests the best trial; empty if no trial is done.
 
     With several objectives, `sweep finish` requires the number of a trial of the Pareto front.
     """
     front = results.pareto_front(plan, rows)
-    number = ["--trial", str(front[0].number)] if front and len(plan.objectives) > 1 else []
-    return shlex.join([cli_path(), "sweep", "finish", os.path.relpath(plan.directory), *number]) if front else ""
+    number = front[0].number if front and len(plan.objectives) > 1 else None
+    return finish_command(plan.directory, number) if front else ""
 
 
 def commands(plan: Plan, rows: Sequence[results.TrialRow], verdict: Significance) -> dict[str, str]:
     """Return what it does -> a command, first the one that retrains and tests the best trial."""
     best = [row for row in results.pareto_front(plan, rows)[:1] if not retrained(plan.directory, row.number)]
-    return {f"retrain and test trial {row.number}": finish_command(plan, rows) for row in best} | verdict.commands
+    return {f"retrain and test trial {row.number}": best_command(plan, rows) for row in best} | verdict.commands
 
 
 def space_facts(study: Study) -> dict[str, object]:

@@ -20,6 +20,7 @@ from hydratune.utils.short_forms import metric_name, number_text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hydratune.evaluation.compare.best_two import Significance
     from hydratune.sweep.plan import Plan
     from hydratune.sweep.study import Study
 
@@ -28,8 +29,13 @@ log = logging.getLogger(__name__)
 REPORT, PAGE, TABLE = "report", report_page.REPORT_PAGE, "trials.csv"
 
 
-def write(study: Study) -> list[Path]:
-    """Write the report below the sweep's directory, and return its files; plots that cannot be drawn are omitted."""
+def write(study: Study, verdict: Significance | None = None) -> list[Path]:
+    """Write the report below the sweep's directory, and return its files; plots that cannot be drawn are omitted.
+
+    Args:
+        study: Study of the sweep.
+        verdict: Comparison of the best two trials; None to compute it.
+    """
     folder = study.plan.directory / REPORT
     make_directory(folder)
     rows = results.rows(study.plan, study.trials())
@@ -37,7 +43,8 @@ def write(study: Study) -> list[Path]:
     trials = study.study.get_trials(deepcopy=False)
     pictures = [*plots.make_plots(study.plan, trials), *make_page_plots(study.plan, trials, rows)]
     summary = tables.summary(study.plan, rows, study.total(), study.options.workers)
-    write_text(folder / PAGE, _page(study, rows, summary, pictures))
+    verdict = verdict or best_two_trials(study.plan, rows)
+    write_text(folder / PAGE, _page(study, rows, summary, pictures, verdict))
     drawn_plots = [plot for plot in pictures if plot.has_image and not plot.missing]
     return [folder / TABLE, folder / PAGE, *(p for plot in drawn_plots if plot.png(p := folder / f"{plot.name}.png"))]
 
@@ -78,10 +85,15 @@ def _over_seeds(plan: Plan, row: results.TrialRow, name: str) -> Mapping[str, fl
     return columns
 
 
-def _page(study: Study, rows: Sequence[results.TrialRow], summary: str, pictures: Sequence[plots.Plot]) -> str:
+def _page(
+    study: Study,
+    rows: Sequence[results.TrialRow],
+    summary: str,
+    pictures: Sequence[plots.Plot],
+    verdict: Significance,
+) -> str:
     """Return an HTML page that works offline: the best trial, the ranked table, then the plots."""
     plan = study.plan
-    verdict = best_two_trials(plan, rows)
     best = [*best_sentences(plan, rows)]
     sentences = [*best[:1], *verdict.sentences, *best[1:]]
     return report_page.page(

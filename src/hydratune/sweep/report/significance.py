@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,13 +14,12 @@ from hydratune.evaluation.compare.verdict import SEED
 from hydratune.evaluation.compare.wording import Group, Unit
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results
-from hydratune.sweep.retraining import retrained
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tracking.client import existing
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.journal import not_tracked
+from hydratune.tracking.run_directories import finish_command, retrained
 from hydratune.utils.errors import ConfigError, one_line
-from hydratune.utils.provenance import cli_path
 from hydratune.utils.short_forms import metric_name
 from hydratune.utils.stats import MIN_SEEDS
 
@@ -54,9 +51,10 @@ def best_two_trials(plan: Plan, rows: Sequence[results.TrialRow]) -> Significanc
     else:
         trials = f"trial {missing[0].number} was" if len(missing) == 1 else "both trials were"
         verdict = not_tested(f"a sweep saves no predictions for test rows, and {trials} not retrained")
-    finish = [cli_path(), "sweep", "finish", os.path.relpath(plan.directory)]
-    numbers = {row.number: [] if row is best else ["--trial", str(row.number)] for row in missing}
-    commands = {f"retrain and test trial {number}": shlex.join([*finish, *flag]) for number, flag in numbers.items()}
+    commands = {
+        f"retrain and test trial {row.number}": finish_command(plan.directory, None if row is best else row.number)
+        for row in missing
+    }
     return replace(verdict, sentences=[lead, *verdict.sentences], commands=verdict.commands | commands)
 
 
