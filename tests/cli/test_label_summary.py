@@ -1,5 +1,7 @@
 """The line about the worst labels."""
 
+import os
+
 import pytest
 
 from hydratune.cli.label_summary import label_line
@@ -37,4 +39,10 @@ def test_missing_or_malformed_tables_have_no_line(tmp_path, text):
     """The summary of a run never fails because of a table."""
     assert label_line(tmp_path) == ""
     (tmp_path / "per_label.csv").write_text(text)
+    assert label_line(tmp_path) == ""
+
+
+def test_table_of_someone_else_that_never_ends_is_not_read(tmp_path):
+    """`show` prints the line for any run, and would wait for the writer of a pipe."""
+    os.mkfifo(tmp_path / "per_label.csv")
     assert label_line(tmp_path) == ""

@@ -8,11 +8,13 @@ import pytest
 
 from hydratune.cli.main import dispatch
 from hydratune.cli.run_status import format_age, run_status
+from hydratune.cli.run_summary import details
 from hydratune.tracking.journal import JOURNAL
 from hydratune.tracking.run_directories import find_runs
 from hydratune.utils import process
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.files import PLAN, try_lock
+from hydratune.utils.report_page import REPORT_PAGE
 
 HYDRA = """hydra:
   runtime:
@@ -301,3 +303,16 @@ def test_env_masks_secrets(capsys, monkeypatch):
 def test_format_age_uses_the_largest_unit(seconds, text):
     """Units of days, hours, minutes, and seconds."""
     assert format_age(seconds) == text
+
+
+def test_show_has_the_labels_and_the_report_of_the_summary(make_run, capsys):
+    """What a run prints at its end can be printed again."""
+    directory = make_run("a", score=0.5)
+    (directory / "tables").mkdir()
+    (directory / "tables" / "per_label.csv").write_text("label,p,r,f1,support\nx,1,1,0.9,3\ny,1,1,0.2,3\n")
+    (directory / REPORT_PAGE).touch()
+    lines = [*details(directory)]
+    assert [name for name, _ in lines] == ["labels", "report"]
+    assert dispatch(["show", str(directory)]) == 0
+    out = capsys.readouterr().out
+    assert all(text in out for _, text in lines)

@@ -48,6 +48,8 @@ def test_parse_overrides_takes_no_abbreviation():
     [
         ("predict RUN x.csv --output y.jsonl", "--out"),
         ("predict RUN x.csv --limit 3", "--max-samples"),
+        ("predict RUN x.csv -o y.jsonl", "--out"),
+        ("predict RUN x.csv -b 3", "--batch-size"),
         ("sweep finish NAME --seed 3,4", "--seeds"),
         ("runs --la 3", "--last"),
     ],
@@ -66,3 +68,27 @@ def test_evaluate_answers_a_file_with_its_override(name):
     with pytest.raises(ConfigError) as error:
         dispatch(["evaluate", "RUN", f"../{name}"])
     assert [problem.hint.split()[-1] for problem in error.value.problems] == [f"dataset.files.test=../{name}"]
+
+
+@pytest.mark.parametrize(("typed", "is_demo"), [([], True), (["seed=1"], False), (["-n"], False), (["-q"], False)])
+def test_training_without_overrides_is_announced(typed, is_demo, monkeypatch, capsys):
+    """Someone who expects a list of commands learns that a training starts, and what lists them."""
+    monkeypatch.setattr("hydratune.cli.train.train", lambda _: 0)
+    assert dispatch(typed) == 0
+    assert ("hydratune --help" in capsys.readouterr().err) == is_demo
+
+
+@pytest.mark.parametrize("words", [["experiment", "=", "first"], ["experiment", "=first"], ["sweep", "=", "first"]])
+def test_spaces_around_the_equals_sign_are_named(words):
+    """The first word is a key, also if a command has its name."""
+    with pytest.raises(ConfigError) as error:
+        dispatch([*words, "-n"])
+    assert f"use {words[0]}=first" in [hint for problem in error.value.problems for hint in problem.hints]
+
+
+def test_help_of_a_plan_lists_options_that_apply(capsys):
+    """A plan does not choose between a run and a sweep, and does not print configs."""
+    dispatch(["sweep", "plan", "--help"])
+    out = capsys.readouterr().out
+    assert "--config-dir" in out
+    assert not [option for option in ("--multirun", "--run", "--cfg", "--info", "--dry-run") if option in out]

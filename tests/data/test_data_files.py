@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from any_columns import AnyColumns
 from hydratune.data import LocalFiles
+from hydratune.data.paths import PathError, expand
 from hydratune.tasks.sequence_classification import SequenceClassification
 from hydratune.tasks.token_classification import TokenClassification
 from hydratune.utils.errors import ConfigError
@@ -665,3 +666,18 @@ def test_column_names_that_name_nothing_are_refused(own_directory, names):
     (own_directory / "a.csv").write_text("x,0\n")
     source = LocalFiles(files={"train": "a.csv"}, header=False, column_names=names)
     assert {problem.key for problem in source.check()} == {"column_names"}
+
+
+@pytest.mark.parametrize(
+    ("file", "named"), [("a.csv", "../a.csv"), ("data/b.csv", "../data/b.csv"), ("c.csv", "below/c.csv")]
+)
+def test_missing_file_is_found_in_another_directory(own_directory, monkeypatch, file, named):
+    """The command was started in another directory than the paths begin in."""
+    work = own_directory / "work"
+    for path in ("a.csv", "data/b.csv", "work/below/c.csv"):
+        (own_directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (own_directory / path).touch()
+    monkeypatch.chdir(work)
+    with pytest.raises(PathError) as caught:
+        expand(file)
+    assert caught.value.hint.endswith(f" {named}")

@@ -84,6 +84,12 @@ def test_a_file_without_a_run_is_answered_with_the_command(words, capsys):
         (["RUN", "KEY=VALUE"], "--test-file", "dataset.files.test=VALUE"),
         (["RUN", "KEY=VALUE"], "--label", "dataset.columns.label=VALUE"),
         (["RUN"], "--label", "hydratune predict --help"),
+        (["RUN", "FILE"], "--input", "hydratune predict RUN FILE"),
+        (["RUN", "FILE"], "-i", "hydratune predict RUN FILE"),
+        (["RUN", "KEY=VALUE"], "--input", "dataset.files.test=VALUE"),
+        (["RUN", "FILE"], "--model", "hydratune predict RUN FILE"),
+        (["RUN", "KEY=VALUE"], "--model-path", "hydratune predict RUN"),
+        (["NAME"], "--model", "hydratune predict --help"),
     ],
 )
 def test_options_of_other_tools_name_the_operand(operands, option, hint, capsys):

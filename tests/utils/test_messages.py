@@ -3,6 +3,8 @@
 import io
 import sys
 
+import pytest
+
 from hydratune.utils.errors import Problem
 from hydratune.utils.messages import print_error, print_errors
 
@@ -86,3 +88,11 @@ def test_print_error_masks_secrets(capsys, monkeypatch):
     monkeypatch.setenv("MY_SECRET", "canary-51ab")
     print_error("got canary-51ab")
     assert "canary" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("counts", "line"), [((1, 1, 0), "2 errors"), ((1, 0), ""), ((1, 1, 20), "22 errors")])
+def test_number_of_errors_counts_no_summary(counts, line, capsys):
+    """A summary is no error of its own, but stands for the errors that are not listed."""
+    print_errors([Problem("k", f"text {i}", count=count) for i, count in enumerate(counts)])
+    lines = capsys.readouterr().err.splitlines()[len(counts) :]
+    assert lines == ([line] if line else [])

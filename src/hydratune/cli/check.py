@@ -19,6 +19,7 @@ from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.provenance import cli_path
+from hydratune.utils.short_forms import share_text
 
 if TYPE_CHECKING:
     from hydratune.training.estimates import Estimates
@@ -92,7 +93,7 @@ def _lines(facts: Preview) -> Iterator[tuple[str, str]]:
         yield "labels", f"{len(facts.labels.shares)}: {_shares(list(facts.labels.shares.items()))}{basis}"
         if facts.labels.warning:
             yield "warning", facts.labels.warning
-    share = f"{facts.trainable:,} trainable ({facts.trainable / facts.parameters:.2%})"
+    share = f"{facts.trainable:,} trainable ({share_text(facts.trainable / facts.parameters, 2)})"
     share = "all trainable" if facts.trainable == facts.parameters else share
     yield "model", f"{facts.model}, {facts.parameters:,} parameters, {share}"
     yield "batch", _batch(facts)
@@ -110,7 +111,7 @@ def _tokens(facts: Preview) -> str:
     assert tokens is not None  # the caller checks it
     text = f"p50 {tokens.median:,}, p95 {tokens.p95:,}, max {tokens.longest:,}"
     if tokens.truncated is not None:
-        share = f"{tokens.truncated:.1%} of rows" if tokens.truncated else "no row"
+        share = f"{share_text(tokens.truncated)} of rows" if tokens.truncated else "no row"
         return text if tokens.limit is None else f"{text}; {share} truncated to {tokens.limit:,}"
     if tokens.inputs_per_row != 1:
         return f"{text} per input; {tokens.inputs_per_row:.2f} inputs per row"
@@ -118,7 +119,7 @@ def _tokens(facts: Preview) -> str:
 
 
 def _shares(shares: Sequence[tuple[str, float]]) -> str:
-    texts = [f"{name} {share:.1%}" for name, share in shares]
+    texts = [f"{name} {share_text(share)}" for name, share in shares]
     if len(texts) > _LISTED:
         texts = [*texts[:_ENDS], "...", *texts[-_ENDS:]]
     return ", ".join(texts)

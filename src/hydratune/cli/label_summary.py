@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from hydratune.utils.escaping import escape_control
 from hydratune.utils.short_forms import number_text
+from hydratune.utils.stored_files import open_stored
 
 _NAMED = 5  # maximum number of listed labels
 
@@ -38,5 +40,5 @@ def label_line(tables: Path) -> str:
 
 
 def _cells(path: Path) -> Sequence[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [*csv.reader(file)][1:]
+    with open_stored(path) as file:
+        return [*csv.reader(io.StringIO(file.read().decode("utf-8"), newline=""))][1:]

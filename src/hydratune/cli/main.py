@@ -80,6 +80,7 @@ _ALIASES = {
     "validate": "check",
     "mlflow": "ui",
 }
+_EXPORT = "the model of a run is in RUN/model; to upload it, use `hydratune push RUN --to OWNER/NAME`"
 _FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory
 _GRACE = 10.0  # seconds in which a command ends after a signal, if it is not training and has no child processes
 _RESUMABLE = ("train", "resume", "lr-find")  # and `sweep finish`
@@ -163,9 +164,11 @@ def dispatch(arguments: Sequence[str]) -> int:
 
         print(f"hydratune {version('hydratune')}")
         return 0
-    if re.fullmatch(r"[^\W\d]+(-[^\W\d]+)*", verb):  # neither a flag nor an override
+    is_word = re.fullmatch(r"[^\W\d]+(-[^\W\d]+)*", verb)  # neither a flag nor an override
+    if is_word and not (rest and rest[0].startswith("=")):  # nor the first word of `experiment = first`
         if verb not in VERBS:
-            hint = similar("command", _ALIASES.get(verb, verb), VERBS, "list the commands with `hydratune --help`")
+            otherwise = _EXPORT if verb in ("deploy", "export") else "list the commands with `hydratune --help`"
+            hint = similar("command", _ALIASES.get(verb, verb), VERBS, otherwise)
             raise ConfigError(Problem(verb, f"unknown command {verb!r}", hint))
     else:
         from hydratune.cli.train_or_print import train_or_print

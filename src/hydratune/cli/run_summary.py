@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,19 @@ def show(result: RunResult, cfg: Mapping[str, Any]) -> None:
         console.print(f"model    {_checkpoint(result.metrics, cfg)}")
     if not split_metrics(result.metrics, "test"):
         console.print(f"test     not measured: {_no_test(cfg['dataset'])}")
-    if labels := label_line(result.directory / "tables"):
-        console.print(f"labels   {labels}")
-    if (report := result.directory / REPORT_PAGE).is_file():
-        console.print(f"report   {os.path.relpath(report)}")
+    for name, text in details(result.directory):
+        console.print(f"{name:<8} {text}")
     console.print(f"files    {os.path.relpath(result.directory)}")
     if result.link:
         console.print(f"MLflow   {result.link}")
+
+
+def details(directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and text of the lines about the worst labels and the report of a finished run."""
+    if labels := label_line(directory / "tables"):
+        yield "labels", labels
+    if (report := directory / REPORT_PAGE).is_file():
+        yield "report", os.path.relpath(report)
 
 
 def _checkpoint(metrics: Mapping[str, Any], cfg: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.run_argument import add_run_argument
 from hydratune.cli.run_status import FAILED, FINISHED, INTERRUPTED, format_age, run_status
-from hydratune.cli.run_summary import metrics_table
+from hydratune.cli.run_summary import details, metrics_table
 from hydratune.config.composition import (
     Request,
     compose_config,
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"{'' if number else 'changed':<9} {key}={value}  ({default})")
     if run.state == FINISHED:
         console.print(metrics_table(read_metrics(directory)))
+        for name, text in details(directory):
+            console.print(f"{name:<9} {text}")
     console.print(f"files     {', '.join(_files(directory))}")
     for label, text in () if is_trial else _next_steps(directory, run.state):
         console.print(f"{label:<9} {text}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from hydratune.cli.run_status import format_age
 from hydratune.cli.sweep_finish import finish
 from hydratune.cli.train_options import print_options
 from hydratune.cli.train_or_print import train_or_print
@@ -23,6 +25,7 @@ from hydratune.sweep.stored_plan import stored_sweep
 from hydratune.sweep.study import Study
 from hydratune.tracking.run_directories import start_time
 from hydratune.tracking.run_lookup import LATEST
+from hydratune.utils import clock
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
 from hydratune.utils.console import watch
 from hydratune.utils.errors import KEY, ConfigError, Problem, similar
@@ -33,15 +36,17 @@ if TYPE_CHECKING:
     from hydratune.utils.fitted_table import FittedTable
 
 _PLACE = Path("multirun")
+_LISTED = 8  # sweeps in a hint
 _PLAN_HELP = "List the trials of a sweep, and validate them. Arguments are those of hydratune -m."
+_PLAN_OPTIONS = ("overrides", "help", "config_dir", "config_name", "config_path", "quiet", "verbose")
 _USAGE = """usage: hydratune sweep plan KEY=VALUE ...
-       hydratune sweep status NAME [--watch]
+       hydratune sweep status [NAME] [--watch]
        hydratune sweep report NAME
        hydratune sweep finish NAME [--seeds 4,5,6] [--trial N] [-n]
                               [KEY=VALUE ...]
 
 plan    list the trials of hydratune -m KEY=VALUE ..., and validate them
-status  print the state of a sweep, even while it is running
+status  print the state of a sweep, even while it is running, or list the sweeps
 report  print the results of a sweep, and write its report
 finish  export the best trial as an experiment, retrain it, and test it
 
@@ -58,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if subcommand not in _VERBS:
         otherwise = "use plan, status, report, or finish; start a sweep with `hydratune -m OVERRIDES`"
-        hint = similar("subcommand", subcommand, _VERBS, otherwise)
+        hint = similar("subcommand", subcommand, _VERBS, _ANSWERS.get(subcommand, otherwise))
         raise ConfigError(Problem("sweep", f"unknown subcommand {subcommand!r} of {KEY}", hint))
     try:
         return _VERBS[subcommand](rest)
@@ -68,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _report(arguments: Sequence[str]) -> int:
     """Print the table, also while the sweep runs, and write the report's files."""
-    parser = ArgumentParser(
+    parser = _SweepParser(
         prog="hydratune sweep report", description="Print the results of a sweep and write its report."
     )
     _add_name(parser)
@@ -82,9 +87,11 @@ def _report(arguments: Sequence[str]) -> int:
 def _status(arguments: Sequence[str]) -> int:
     """Print the table of a sweep that may be running; write nothing."""
     parser = ArgumentParser(prog="hydratune sweep status", description="Print the state of a sweep.")
-    _add_name(parser)
+    _add_name(parser, nargs="?", more="; without it, the sweeps are listed")
     parser.add_argument("--watch", action="store_true", help="update the table until the sweep ends or Ctrl-C")
     args = parser.parse_args(arguments)
+    if args.name is None:
+        return _list_sweeps()
     plan, cfg = open_sweep(args.name)
     study = Study(plan, build(cfg.sweep))
 
@@ -100,14 +107,14 @@ def _status(arguments: Sequence[str]) -> int:
 
 def _plan(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & {*arguments}:
-        print_options("hydratune sweep plan", _PLAN_HELP)
+        print_options("hydratune sweep plan", _PLAN_HELP, _PLAN_OPTIONS)
         return 0
     return train_or_print(["-m", *arguments, DRY_RUN[-1]])
 
 
 def _finish(arguments: Sequence[str]) -> int:
     """Export the best trial as an experiment, retrain it, and test the retrainings."""
-    parser = ArgumentParser(
+    parser = _SweepParser(
         prog="hydratune sweep finish",
         description="Export the best trial as an experiment, retrain it, and evaluate each retrained model on test.",
     )
@@ -149,8 +156,46 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
-def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help=f"sweep directory, its name in {_PLACE}/, or `{LATEST}`")
+_ANSWERS = {
+    **dict.fromkeys(("resume", "continue"), "print the command that resumes a sweep: hydratune sweep status NAME"),
+    **dict.fromkeys(("run", "start", "train"), "start a sweep: hydratune -m KEY=VALUE,VALUE"),
+    **dict.fromkeys(("list", "ls"), "list the sweeps: hydratune sweep status"),
+}
+
+
+class _SweepParser(ArgumentParser):
+    """Parser whose error for a missing NAME lists the sweeps."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError for a missing NAME; otherwise, print an error and exit with code 2."""
+        if "required: NAME" in message and (sweeps := _sweeps()):
+            names = [shlex.quote(sweep.name) for sweep in sweeps[:_LISTED]]
+            more = [f"{len(sweeps) - _LISTED} more: hydratune sweep status"] if len(sweeps) > _LISTED else []
+            hint = "\n".join([f"name a sweep: {', '.join(names)}", *more])
+            raise ConfigError(Problem("NAME", f"{KEY} is required", hint))
+        super().error(message)
+
+
+def _sweeps() -> list[Path]:
+    """Return the directories of the sweeps in `multirun`, the newest first."""
+    return sorted((path.parent for path in _PLACE.glob(f"*/{PLAN}")), key=start_time, reverse=True)
+
+
+def _list_sweeps() -> int:
+    """Print the sweeps in `multirun`, the newest first."""
+    sweeps = _sweeps()
+    if not sweeps:
+        print(f"no sweeps in {_PLACE}/; start one with `hydratune -m KEY=VALUE,VALUE`")
+        return 0
+    for sweep in sweeps:
+        print(f"{sweep}   started {format_age(clock.time() - start_time(sweep))} ago")
+    print("print the state of one: hydratune sweep status NAME")
+    return 0
+
+
+def _add_name(parser: argparse.ArgumentParser, **options: Any) -> None:
+    name_help = f"sweep directory, its name in {_PLACE}/, or `{LATEST}`"
+    parser.add_argument("name", metavar="NAME", help=name_help + options.pop("more", ""), **options)
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -172,14 +217,14 @@ def sweep_directory(name: str) -> Path:
         if (folder / PLAN).is_file():
             check_place("NAME", folder)
             return folder
-    sweeps = sorted((path.parent for path in _PLACE.glob(f"*/{PLAN}")), key=start_time)
+    sweeps = _sweeps()
     if name == LATEST:
         if not sweeps:
             hint = "start one with `hydratune -m KEY=VALUE,VALUE`"
             raise ConfigError(Problem("NAME", f"no sweeps in {_PLACE}/", hint))
-        check_place("NAME", sweeps[-1])
-        return sweeps[-1]
-    sweep_names = [sweep.name for sweep in sweeps]
+        check_place("NAME", sweeps[0])
+        return sweeps[0]
+    sweep_names = [*([LATEST] if sweeps else []), *(sweep.name for sweep in sweeps)]
     otherwise = f"pass a sweep directory, or its name in {_PLACE}/"
     hint = similar("sweep", Path(name).name, sweep_names, otherwise)
     raise ConfigError(Problem("NAME", f"no such sweep: {name!r}", hint))

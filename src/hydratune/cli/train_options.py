@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,19 +37,20 @@ def _train_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def print_options(command: str = "hydratune", description: str = "") -> None:
-    """Print all options of training and of sweeps.
+def print_options(command: str = "hydratune", description: str = "", names: Collection[str] = ()) -> None:
+    """Print options of training and of sweeps.
 
     Args:
         command: Command that takes them.
         description: Description of the command; empty to describe the options.
+        names: Names of the options to print; empty for all.
     """
     parser = _train_parser()
     parser.prog, parser.description = command, description or parser.description
     if description:
         parser.usage = f"{command} [OPTIONS] [KEY=VALUE ...]"
     for action in parser._actions:  # one of Hydra's texts is made only when it is printed
-        action.help = action.help and str(action.help)
+        action.help = argparse.SUPPRESS if names and action.dest not in names else action.help and str(action.help)
     parser.print_help()
 
 

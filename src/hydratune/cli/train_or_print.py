@@ -27,6 +27,8 @@ from hydratune.config import composition, hydra_guard
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.utils.errors import KEY, ConfigError, Problem
+from hydratune.utils.logs import is_quiet
+from hydratune.utils.messages import print_line
 from hydratune.utils.provenance import redact
 from hydratune.utils.secret_names import LABELS
 
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def train_or_print(arguments: Sequence[str]) -> int:
     """Print what the flags require, or else run one job, or several with `-m`; return the exit code."""
+    if not (arguments or is_quiet()):
+        print_line("no overrides: training the demo; Ctrl-C stops it, `hydratune --help` lists the commands")
     arguments = with_project_configs(arguments)
     flags = parse_overrides(arguments)
     if any(getattr(flags, name) for name in _PRINT_FLAGS):

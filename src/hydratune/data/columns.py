@@ -108,7 +108,9 @@ def problems(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Problem]:
     per_split = ", ".join(f"{counts[split]:,} of {sizes[split]:,} in {split}" for split in sizes if counts[split])
     more = f"; the first {SHOWN} are shown" if len(bad) > SHOWN else ""
     hint = f"fix them, or skip them with {KEY}.on_bad_rows=skip"
-    return [*first_problems(bad), Problem("dataset", f"invalid rows: {per_split}{more}", hint)]
+    shown = first_problems(bad)
+    summary = Problem("dataset", f"invalid rows: {per_split}{more}", hint, count=max(len(bad) - SHOWN, 0))
+    return [*shown, summary]
 
 
 def first_problems(bad: Sequence[BadRow]) -> list[Problem]:

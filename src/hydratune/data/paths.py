@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydratune.data.readers.image_folder import is_image, is_image_folder
@@ -17,6 +18,7 @@ from hydratune.utils.files import expand_home, is_inside
 
 # Suffixes of files of rows that are stored next to images.
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2", ".xz")
+_LEVELS = 2  # directories above the working directory in which a missing file is searched
 
 
 class PathError(ValueError):
@@ -134,9 +136,25 @@ def _has_texts_by_class(folder: Path) -> bool:
 
 
 def _similar(path: Path) -> Path | None:
-    """Return the file of the same directory whose name without suffixes is similar, at best with the same suffix."""
+    """Return the file with this path from another directory, or else the similar file in the same directory.
+
+    A similar file has a similar name without suffixes, at best with the same suffix.
+    """
+    if same_name := _same_name_elsewhere(path):
+        return same_name
     siblings = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
     siblings.sort(key=lambda sibling: sibling.suffix == path.suffix)  # of equal names, the last one counts
     by_name = {sibling.name.partition(".")[0]: sibling for sibling in siblings if sibling.is_file()}
     close = nearest(path.name.partition(".")[0], by_name)
     return by_name[close] if close else None
+
+
+def _same_name_elsewhere(path: Path) -> Path | None:
+    """Return the file that a relative path selects from a directory above or below the working directory."""
+    if path.is_absolute():
+        return None
+    above = (Path(*[".."] * levels, path) for levels in range(1, _LEVELS + 1))
+    with suppress(OSError):  # a directory that the user may not read
+        below = [folder / path for folder in sorted(Path().iterdir()) if folder.is_dir() and folder.name[0] != "."]
+        return next((other for other in (*above, *below) if other.is_file()), None)
+    return None

@@ -189,7 +189,7 @@ class RunLookup:
         )
         is_short = len(text) < _SHORTEST_ID and any(run.run_id.startswith(text) for run in self._local)
         short = f"the beginning of an ID needs at least {_SHORTEST_ID} characters" if is_short else ""
-        hints = [short, _similar_run(text, names) or otherwise, *directories, list_runs]
+        hints = [short, _similar_run(text, [LATEST, *names]) or otherwise, *directories, list_runs]
         return Problem("RUN", f"no such run: {text!r}", "\n".join(filter(None, hints)))
 
 

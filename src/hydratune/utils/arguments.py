@@ -25,6 +25,18 @@ _MESSAGES = (
     (r"^unrecognized arguments: ", "unexpected arguments: "),
 )
 VERBOSITY_FLAGS = {QUIET: ("-q", "--quiet"), VERBOSE: ("-v", "--verbose")}  # of every command
+# Short options of other tools -> the long ones that they stand for.
+_SHORT_OPTIONS = {
+    "-b": "batch-size",
+    "-d": "data",
+    "-f": "file",
+    "-i": "input",
+    "-m": "model",
+    "-o": "output",
+    "-s": "seed",
+    "-t": "to",
+}
+_RUNS = ("checkpoint", "ckpt", "model", "model_dir", "model_path", "run", "run_dir", "run_id")  # names of RUN
 _DATA = ("dataset", *(f"dataset.files.{split}" for split in ("train", "validation", "test")))  # keys that name data
 DRY_RUN = ("-n", "--dry-run")  # compose and validate, and run nothing
 
@@ -65,6 +77,8 @@ def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoRetur
     hint = f"see `{parser.prog} --help`"
     if short := re.fullmatch(r"unrecognized arguments: (-[^-].*)", message):
         message = f"unknown option {short[1]}"
+        name = _SHORT_OPTIONS.get(short[1], "")
+        hint = (name and (suggest_flag(parser, name) or _suggest_operand(parser, name))) or hint
     elif unknown := re.match(r"unrecognized arguments: --(\w[\w-]*)", message):
         message = f"unknown option --{unknown[1]}"
         hint = suggest_flag(parser, unknown[1]) or _suggest_operand(parser, unknown[1]) or hint
@@ -102,11 +116,15 @@ def _typed_file(parser: argparse.ArgumentParser) -> str:
 
 def _suggest_operand(parser: argparse.ArgumentParser, flag: str) -> str:
     """Return the hint for an option of another tool that is an operand here; empty if there is none."""
-    metavars = [action.metavar for action in parser._actions if not action.option_strings]
+    operands = [action for action in parser._actions if not action.option_strings]
+    metavars = [action.metavar for action in operands]
     meaning = meaning_of(flag)
+    required = " ".join(str(action.metavar) for action in operands if action.nargs is None)
+    if "RUN" in metavars and (meaning == "model" or flag.replace("-", "_") in _RUNS):
+        return f"name the run without an option: {parser.prog} {required}"
     if meaning in _DATA:
         if "FILE" in metavars:
-            return f"name the file without an option: {parser.prog} RUN FILE"
+            return f"name the file without an option: {parser.prog} {required}"
         meaning = "dataset.files.test"
     return f"use {meaning}=VALUE" if "." in meaning and "KEY=VALUE" in metavars else ""
 

@@ -43,12 +43,15 @@ class Problem:
             if neither the place nor the sentence itself does.
         hint: What to do, in the imperative, or a similar key that exists; several hints are several lines.
         source: Place of the error as `path:line`, with the path as the user typed it; empty if it is in no file.
+        count: Number of errors that it stands for: 0 for a summary of other errors, more than one for errors that are
+            not listed.
     """
 
     key: str
     text: str
     hint: str = ""
     source: str = ""
+    count: int = 1
 
     @property
     def message(self) -> str:

@@ -16,8 +16,8 @@ def print_errors(problems: Sequence[Problem], ending: str = "") -> None:
     """Print errors to stderr, each with its hint, and the number of errors, with an ending, if there are several."""
     for problem in problems:
         print_error(problem.message, *problem.hints)
-    if len(problems) > 1:
-        print_line(f"{len(problems)} errors{ending}")
+    if (count := sum(problem.count for problem in problems)) > 1:
+        print_line(f"{count:,} errors{ending}")
 
 
 def print_error(message: str, *hints: str) -> None:

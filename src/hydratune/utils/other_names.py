@@ -44,7 +44,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "adapter.config.target_modules": ("lora_target_modules",),
     # data and task
     "dataset": ("data", "dataset_name"),
-    "dataset.files.train": ("data_path", "train_file", "train_data", "training_file"),
+    "dataset.files.train": (
+        *("data_path", "train_file", "train_data", "training_file"),
+        *("file", "input", "input_file", "inputs"),
+    ),
     "dataset.files.validation": ("validation_file", "validation_data", "val_file", "eval_file", "dev_file"),
     "dataset.files.test": ("test_file", "test_data"),
     "dataset.max_samples.train": ("limit", "max_rows", "max_samples", "max_train_samples"),

@@ -86,6 +86,18 @@ def number_text(value: object) -> str:
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
 
 
+def share_text(share: float, decimals: int = 1) -> str:
+    """Return a share as a percentage, which is 0% or 100% only if it is exactly that.
+
+    >>> share_text(0.25), share_text(0.0001), share_text(0.9999)
+    ('25.0%', '<0.1%', '>99.9%')
+    """
+    smallest = 10.0 ** -(decimals + 2)
+    if 0 < share < smallest:
+        return f"<{smallest:.{decimals}%}"
+    return f">{1 - smallest:.{decimals}%}" if 1 - smallest < share < 1 else f"{share:.{decimals}%}"
+
+
 def ties_text(values: Iterable[float], best: float) -> str:
     """Return how many other values equal the best one, after a comma; empty if none does.
 

@@ -70,7 +70,7 @@ def best_two(client: MlflowClient, records: Sequence[MlflowRun], metric: str) ->
     sentences = [f"Second best configuration: {name} {value} ({second[0].name})"]
     if missing := [group[0] for group in (first, second) if not _tested(group)]:
         sentences.append(f"Significance not tested: {_reason(missing)}")
-        commands = {f"to test {run.name}": command for run in missing if (command := _finish(run, runs))}
+        commands = {f"test {run.name}": command for run in missing if (command := _finish(run, runs))}
         others = [group for group in groups.values() if _tested(group)][:2]
         if len(others) == 2:
             verdict = significance(*_by_settings(*others))
@@ -115,7 +115,7 @@ def significance(first: Sequence[Run], second: Sequence[Run]) -> Significance:
     except ConfigError as error:  # `compare` would print it, too
         return not_tested(one_line(error, 200))
     if verdict.comparisons:
-        return significance_of(verdict.comparisons[0], {"details of the test": command})
+        return significance_of(verdict.comparisons[0], {"show the details of the test": command})
     reason = next(iter(verdict.remarks), "no test is possible").removeprefix(f"{NOT_TESTED}: ")
     return not_tested(reason, {"show the difference": command})
 
