@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.cli import main
 from hydratune.cli.train import checked
 from hydratune.config import allowlist
-from hydratune.config.composition import Request, composer, shipped_dir
+from hydratune.config.composition import Request, compose_config, composer, shipped_dir
 from hydratune.config.instantiate import build
 from hydratune.config.validate import check_config
 from hydratune.utils.errors import ConfigError
@@ -306,6 +306,86 @@ def test_search_path_of_a_primary_config_is_checked_beside_a_config_dir(own_dire
     key = "hydra.callbacks.evil._target_"
     assert key in refused(config_path=primary)
     assert key in refused(config_path=primary, config_dir=own_directory / "more")
+
+
+@pytest.fixture
+def evil_primary(own_directory, monkeypatch):
+    """The folder of a primary config that names a module to import; the module is `this`, of Python itself."""
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    folder = own_directory / "outputs" / "theirs" / "conf"
+    folder.mkdir(parents=True)
+    entry = "pkg://this"
+    (folder / "evil.yaml").write_text(f"defaults: [train, _self_]\nhydra: {{searchpath: [{entry}]}}\n")
+    return folder
+
+
+TYPED = [
+    ["-n"], ["check"], ["lr-find"], ["sweep", "plan", "seed=1,2"], ["--cfg", "job"], ["--info", "config"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", TYPED, ids=" ".join)
+@pytest.mark.parametrize("flag", ["--config-dir", "--config-path"])
+def test_primary_config_of_any_folder_imports_no_package(evil_primary, command, flag):
+    """Hydra takes a primary config from each folder that it searches, not only from `--config-path`."""
+    with pytest.raises(ConfigError) as caught:
+        main.dispatch([*command, flag, str(evil_primary), "--config-name", "evil"])
+    assert {problem.key for problem in caught.value.problems} == {"hydra.searchpath"}
+    assert "this" not in sys.modules
+
+
+def test_completion_imports_no_package(evil_primary, monkeypatch):
+    """Hydra alone composes the config for it, so that its loader has to refuse the package."""
+    monkeypatch.setenv("COMP_LINE", "hydratune dataset=")
+    with pytest.raises(ConfigError) as caught:
+        main.dispatch(["-sc", "query=bash", "--config-dir", str(evil_primary), "--config-name", "evil"])
+    assert {problem.key for problem in caught.value.problems} == {"hydra.searchpath"}
+    assert "this" not in sys.modules
+
+
+def test_stored_name_of_a_primary_config_imports_no_package(evil_primary, own_directory):
+    """A run and a sweep name their primary config, and the user types nothing."""
+    from fake_sweep import SPACE, fake, fake_study
+
+    source = {"path": str(evil_primary), "schema": "file", "provider": "command-line"}
+    hydra = {"runtime": {"cwd": "/nonexistent", "config_sources": [source]}, "job": {"config_name": "evil"}}
+    (evil_primary.parent / ".hydra").mkdir()
+    (evil_primary.parent / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": hydra}))
+    (evil_primary.parent / ".hydra" / "overrides.yaml").write_text("[]")
+    fake_study(["dataset=digits", *SPACE], fake(1e-3, 0, 0.5))
+    (path,) = own_directory.glob("multirun/*/sweep.json")
+    plan = json.loads(path.read_text())
+    plan["flags"] |= {"config_dir": str(evil_primary), "config_name": "evil"}
+    path.write_text(json.dumps(plan))
+    for command in (
+        ["resume", str(evil_primary.parent)],
+        *(["sweep", v, str(path.parent)] for v in ("status", "finish")),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            main.dispatch(command)
+        assert {problem.key for problem in caught.value.problems} == {"hydra.searchpath"}
+    assert "this" not in sys.modules
+
+
+def test_search_path_of_another_scheme_imports_no_module(own_directory, monkeypatch):
+    """Hydra imports the module of `structured://`, also if a directory has this name."""
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    (own_directory / "structured:" / "this").mkdir(parents=True)
+    assert refused("hydra.searchpath=['structured://this']") == ["hydra.searchpath"]
+    assert "this" not in sys.modules
+
+
+def test_primary_config_of_a_config_dir_may_name_folders(evil_primary, own_directory):
+    """Positive control: a folder of the project, and the package of the shipped configs, are read."""
+    (own_directory / "more" / "vars").mkdir(parents=True)
+    (own_directory / "more" / "vars" / "x.yaml").write_text("y: 1\n")
+    searchpath = f"[pkg://hydratune.conf, 'file://{own_directory / 'more'}']"
+    (evil_primary / "evil.yaml").write_text(
+        f"defaults: [train, vars: x, _self_]\nhydra: {{searchpath: {searchpath}}}\n"
+    )
+    request = Request(config_dir=evil_primary, config_name="evil")
+    with composer(request):
+        assert compose_config(request, ()).vars.y == 1
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def _errors_of_hydra(*, raises_others: bool = False) -> Iterator[None]:
     """
     try:
         yield
+    except ConfigError:
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(compose_error(error)) from error
     except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:

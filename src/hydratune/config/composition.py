@@ -28,7 +28,7 @@ from omegaconf import Container, DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from hydratune.config import hydra_guard
+from hydratune.config import search_path
 from hydratune.config.compose_errors import check_words, compose_error
 from hydratune.config.config_loader import ConfigLoader
 from hydratune.config.dataset_name import data_name
@@ -38,9 +38,9 @@ from hydratune.utils.errors import KEY, ConfigError, Problem, child_key
 from hydratune.utils.files import is_inside
 from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
-from hydratune.utils.yaml_files import check_yaml, read_yaml
+from hydratune.utils.yaml_files import check_yaml
 
-CONFIG_MODULE = "hydratune.conf"
+CONFIG_MODULE = search_path.SHIPPED
 CONFIG_NAME = "train"
 # Hydra's name for a source of configs -> the flag that sets it.
 _FLAGS = {"command-line": "--config-dir", "main": "--config-path"}
@@ -226,12 +226,12 @@ def composer(request: Request) -> Iterator[None]:
     main = f"file://{request.config_path.absolute()}" if request.config_path else f"pkg://{CONFIG_MODULE}"
     _now[:] = [datetime.now()]
     with initialize_config_module(CONFIG_MODULE, **VERSION_BASE):  # restores Hydra's state afterwards
-        search_path = create_config_search_path(main)
+        sources = create_config_search_path(main)
         if request.config_dir:
             anchor = SearchPathQuery(provider="schema")
-            search_path.prepend("command-line", f"file://{request.config_dir.absolute()}", anchor)
+            sources.prepend("command-line", f"file://{request.config_dir.absolute()}", anchor)
         GlobalHydra.instance().clear()
-        GlobalHydra.instance().initialize(Hydra("app", ConfigLoader(search_path)))
+        GlobalHydra.instance().initialize(Hydra("app", ConfigLoader(sources)))
         register_resolvers()
         yield
 
@@ -268,17 +268,18 @@ def _ordered(overrides: Sequence[str]) -> list[str]:
 
 
 def check_search_path(request: Request) -> None:
-    """Raise ConfigError for packages that Hydra would import to read configs from them, and for invalid folders."""
-    path = (request.config_path or shipped_dir()) / f"{request.config_name.removesuffix('.yaml')}.yaml"
-    search_paths: list[Any] = []
-    if request.config_path and path.is_file():  # only the primary config may set a search path
-        raw: Any = OmegaConf.to_container(read_yaml(path), resolve=False)
-        node = raw.get("hydra") if isinstance(raw, dict) else None
-        search_paths += _listed(node.get("searchpath")) if isinstance(node, dict) else [node]
+    """Raise ConfigError for packages that Hydra would import to read configs from them, and for invalid folders.
+
+    The loader refuses such packages, too, wherever the search path comes from. This check reports all entries together.
+    """
+    name = f"{request.config_name.removesuffix('.yaml')}.yaml"
+    folders = (request.config_path or shipped_dir(), request.config_dir)  # Hydra reads the first that has the file
+    path = next((folder / name for folder in folders if folder and (folder / name).is_file()), None)
+    values = search_path.entries_of_file(path) if path and path.parent != shipped_dir() else []
     for override in request.parsed:
         if override.key_or_group == "hydra.searchpath":
-            search_paths += _listed(override.value())
-    if problems := [*hydra_guard.search_path(search_paths, CONFIG_MODULE)]:
+            values += search_path.entries(override.value())
+    if problems := [*search_path.problems(values)]:
         raise ConfigError(*problems)
 
 
@@ -289,14 +290,12 @@ def _user_files(request: Request) -> Iterator[Path]:
         for override in request.parsed
         if override.key_or_group == "hydra.searchpath" and not override.is_sweep_override()
     ]
-    folder_names = [str(entry).removeprefix("file://") for value in search_paths for entry in _listed(value)]
+    folder_names = [
+        str(entry).removeprefix("file://") for value in search_paths for entry in search_path.entries(value)
+    ]
     for folder in (request.config_path, request.config_dir, *map(Path, folder_names)):
         if folder and folder.is_dir():
             yield from sorted(path for path in folder.rglob("*.yaml") if path.is_file())
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def config_flags(hydra: Any) -> list[str]:

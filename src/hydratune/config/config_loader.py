@@ -16,7 +16,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.config import config_folders
+from hydratune.config import config_folders, search_path
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import is_inside
 from hydratune.utils.yaml_files import check_aliases
@@ -69,6 +69,10 @@ class _Repository(ConfigRepository):
     """Files of a search path."""
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Open the sources of a search path; raise ConfigError before Hydra imports a package that a config names."""
+        listed = (entry for entry in config_search_path.get_path() if str(entry.provider).startswith(_SEARCH_PATH))
+        if problems := [*search_path.imports(entry.path for entry in listed)]:
+            raise ConfigError(*problems)
         super().initialize_sources(config_search_path)
         kinds = {"pkg": _PackageSource, "file": _FolderSource}
         self.sources = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,23 +184,6 @@ def _directory(hydra: DictConfig, name: str) -> str | None:
         return str(OmegaConf.select(hydra, name))
     except OmegaConfBaseException:
         return None
-
-
-def search_path(values: Iterable[Any], shipped: str) -> Iterator[Problem]:
-    """Yield an error for each package of a search path that Hydra would import, and for each invalid folder."""
-    for value in values:
-        package, folder = str(value).removeprefix("pkg://"), str(value).removeprefix("file://")
-        if "${" in str(value) and not str(value).startswith("file://"):  # it may resolve to the name of a package
-            text = f"{KEY} must not contain an interpolation: {value!r}"
-            yield Problem("hydra.searchpath", text, f"write the directory itself, or file://{value}")
-            continue
-        if value and package == str(value) and "${" not in folder and not Path(folder).is_dir():
-            text = f"{KEY} names a directory that does not exist: {value!r} (working directory: {Path.cwd()})"
-            yield Problem("hydra.searchpath", text)
-        if package == str(value) or package == shipped or package in allowlist.user_allowlist():
-            continue
-        text = f"{KEY} names a package that is not on the allow-list: {value!r}"
-        yield Problem("hydra.searchpath", text, allowlist.how_to_allow(package))
 
 
 def _given(node: Any, key: str) -> Any:
