@@ -335,6 +335,55 @@ def test_index_with_other_locations_is_rejected(own_directory, tmp_path, columns
         check_locations(path)
 
 
+def change_table(database, table, change):
+    """Replace a table by one whose definition is changed, with the same rows."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA legacy_alter_table = ON")
+        (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        connection.execute(f"ALTER TABLE {table} RENAME TO old")
+        assert change(sql) != sql
+        connection.execute(change(sql))
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        names = ", ".join(columns)
+        connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM old")  # noqa: S608 (constants)
+        connection.execute("DROP TABLE old")
+
+
+def computed(column, expression):
+    """Return a change of a definition, by which SQLite computes a column."""
+    definition = rf"\b{column} VARCHAR\(\d+\)"
+    return lambda sql: re.sub(definition, rf"\g<0> GENERATED ALWAYS AS ({expression})", sql, count=1)
+
+
+def referring(columns, action):
+    """Return a change of a definition, by which an action of a foreign key sets columns."""
+    reference = f", FOREIGN KEY ({columns}) REFERENCES experiment_tags (key, value) {action})"
+    return lambda sql: sql.rstrip()[:-1] + reference
+
+
+COMPUTED = {
+    "expression": ("runs", computed("artifact_uri", "CASE status WHEN 'KILLED' THEN 'file:///elsewhere' END")),
+    "expression of a trace": ("trace_tags", computed("value", "request_id")),
+    "updated": ("experiments", referring("name, artifact_location", "ON UPDATE SET DEFAULT")),
+    "deleted": ("runs", referring("name, artifact_uri", "ON DELETE SET NULL")),
+}
+PLAIN = {
+    "other column": ("runs", computed("source_name", "name")),
+    "other action": ("runs", referring("name, artifact_uri", "ON DELETE CASCADE ON UPDATE RESTRICT")),
+}
+
+
+@pytest.mark.parametrize(("table", "change"), [*COMPUTED.values(), *PLAIN.values()], ids=[*COMPUTED, *PLAIN])
+def test_ui_shows_no_locations_that_sqlite_computes(own_directory, table, change):
+    """They could lead elsewhere after the check, when hydratune or MLflow changes another value."""
+    uri, path = f"sqlite:///{own_directory}/theirs/mlflow.db", own_directory / "theirs" / "mlflow.db"
+    connect(uri)
+    check_locations(path)
+    change_table(path, table, change)
+    with nullcontext() if (table, change) in PLAIN.values() else pytest.raises(ConfigError):
+        check_locations(path)
+
+
 # Columns whose names are those of places, and that name no directory whose files MLflow's server shows.
 OTHER_COLUMNS = {
     "source_type", "source_id", "source_run_id", "source_name", "source_version",

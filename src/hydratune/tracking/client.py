@@ -53,6 +53,12 @@ _INDEXES_OF_COLUMN = """
 SELECT list.name FROM pragma_index_list(?) AS list, pragma_index_xinfo(list.name) AS part
 WHERE part.cid = -2 OR part.name = ? COLLATE NOCASE
 """
+# Whether SQLite itself sets the values of a column, by an expression or by an action of a foreign key.
+_IS_COMPUTED = """
+SELECT 1 FROM pragma_table_xinfo(:table) WHERE hidden > 1 AND name = :column COLLATE NOCASE
+UNION ALL SELECT 1 FROM pragma_foreign_key_list(:table) WHERE "from" = :column COLLATE NOCASE
+AND (on_update NOT IN ('NO ACTION', 'RESTRICT') OR on_delete NOT IN ('CASCADE', 'NO ACTION', 'RESTRICT'))
+"""
 _LOCKED, _LONGEST_LOCK = "database is locked", 120  # SQLite's message after 5 s, and the seconds of retries
 
 
@@ -233,7 +239,8 @@ def check_artifacts(uri: str, location: str) -> None:
 def check_locations(path: Path) -> None:
     """Raise ConfigError if MLflow's pages of a SQLite store would show files of other directories as artifacts.
 
-    An index of someone else's file need not agree with its table, and MLflow may read either.
+    Locations must be plain values. An index of someone else's file need not agree with its table, and MLflow may read
+    either. What SQLite computes can change after this check, e.g. with the status of a run.
     """
     locations: list[str] = []
     with closing(sqlite3.connect(path)) as connection:
@@ -241,6 +248,10 @@ def check_locations(path: Path) -> None:
             if index := connection.execute(_INDEXES_OF_COLUMN, (table, column)).fetchone():
                 text = f"the store {str(path)!r} has the index {index[0]!r} of locations, which MLflow does not create"
                 raise ConfigError(Problem("--uri", text, "use another store"))
+            for name in (column, condition.partition(" ")[0]):  # the condition selects rows by the column `key`
+                if connection.execute(_IS_COMPUTED, {"table": table, "column": name}).fetchone():
+                    text = f"the store {str(path)!r} computes {table}.{name}, which MLflow stores as a plain value"
+                    raise ConfigError(Problem("--uri", text, "use another store"))
             rows = connection.execute(f"SELECT {column} FROM {table} NOT INDEXED WHERE {condition}")  # noqa: S608 (constants)
             locations += dict.fromkeys(str(row[0]) for row in rows if row[0])
     for location in locations:
