@@ -1,17 +1,22 @@
 """What publishes a model or reports to a tracker is typed: no config and no run of someone else decides it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from hydratune.cli import main
 from hydratune.cli.main import dispatch
 from hydratune.cli.train import checked
 from hydratune.config import allowlist
 from hydratune.config.composition import Request, composer
 from hydratune.utils.errors import ConfigError
+from hydratune.utils.telemetry import turn_off_telemetry
 
 PUSH = {"push_to_hub": True, "hub_model_id": "evil/x"}
 FILES = [
@@ -243,3 +248,47 @@ def test_config_puts_no_variable_into_a_revision(file_with, own_directory, value
     assert "model.revision" in file_with(
         [*MODEL[:2], "model.pretrained_model_name_or_path=me/x"], "model.revision", text
     )
+
+
+STATISTICS = {
+    "ray": "from ray._common.usage import usage_lib; print(usage_lib.usage_stats_enabled())",
+    "mlflow": "from mlflow.telemetry.utils import is_telemetry_disabled; print(not is_telemetry_disabled())",
+    "huggingface_hub": "from huggingface_hub import constants; print(not constants.HF_HUB_DISABLE_TELEMETRY)",
+}
+
+
+@pytest.mark.parametrize("is_off", [True, False], ids=["hydratune", "positive control"])
+@pytest.mark.parametrize("library", STATISTICS)
+def test_libraries_send_no_usage_statistics(monkeypatch, library, is_off):
+    """Neither in a command nor in the processes that it starts, which inherit its environment."""
+    pytest.importorskip(library)
+    ours = ("DO_NOT_TRACK", "TELEMETRY", "USAGE_STATS")
+    is_of_ci = ("CI", "PYTEST_CURRENT_TEST", "TF_BUILD", "HF_HUB_OFFLINE")  # in which MLflow never sends any
+    kept = {k: v for k, v in os.environ.items() if not any(name in k for name in ours) and k not in is_of_ci}
+    monkeypatch.setattr(os, "environ", kept)
+    if is_off:
+        turn_off_telemetry()
+    command = [sys.executable, "-P", "-c", STATISTICS[library]]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+    assert done.stdout.strip() == str(not is_off)
+
+
+def test_user_may_send_usage_statistics(monkeypatch):
+    """A variable that is set stays as it is."""
+    monkeypatch.setattr(os, "environ", {"RAY_USAGE_STATS_ENABLED": "1"})
+    turn_off_telemetry()
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
+
+
+@pytest.mark.parametrize("command", [["--version"], ["-m", "hydra/launcher=ray"]])
+def test_each_command_turns_usage_statistics_off(monkeypatch, command):
+    """Before it starts anything."""
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(sys, "argv", ["hydratune", *command])
+    seen = []
+    monkeypatch.setattr(main, "dispatch", lambda _: seen.append(dict(os.environ)) or 0)
+    for name in ("signals.install", "watchdog.start", "guard_output"):
+        monkeypatch.setattr(f"hydratune.cli.main.{name}", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main.main()
+    assert seen[0]["RAY_USAGE_STATS_ENABLED"] == "0"

@@ -34,6 +34,7 @@ from hydratune.utils.logs import guard_output, log_to_terminal, set_verbosity
 from hydratune.utils.messages import print_error, print_errors
 from hydratune.utils.provenance import redact
 from hydratune.utils.python_processes import protect_children
+from hydratune.utils.telemetry import turn_off_telemetry
 
 # Verb -> the function that takes the remaining arguments and returns the exit code; imported when it is called.
 VERBS = {
@@ -93,6 +94,7 @@ def main() -> None:
     """Run the console script; docs/faults.md lists its exit codes."""
     gc_tuning.defer_gc()
     protect_children()
+    turn_off_telemetry()
     code = SAVED if _is_resumable(sys.argv[1:]) else TERMINATED
     signals.install(code)
     watchdog.start(signals.is_finishing, signals.is_orphan, code, _GRACE)
