@@ -15,6 +15,8 @@ from hydratune.cli.main import dispatch
 from hydratune.cli.train import checked
 from hydratune.config import allowlist
 from hydratune.config.composition import Request, composer
+from hydratune.config.project import project_settings
+from hydratune.utils import places
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.telemetry import turn_off_telemetry
 
@@ -248,6 +250,66 @@ def test_config_puts_no_variable_into_a_revision(file_with, own_directory, value
     assert "model.revision" in file_with(
         [*MODEL[:2], "model.pretrained_model_name_or_path=me/x"], "model.revision", text
     )
+
+
+SETTINGS = ["wandb/settings", ".wandb/settings", ".comet.config", ".env", ".codecarbon.config", ".dvc/config"]
+REPORTERS = ["wandb", "all", "[comet_ml, tensorboard]"]
+
+
+@pytest.fixture
+def settings(own_directory, monkeypatch):
+    """Write the settings of a tracker in the project, with the server of someone else."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_directory.parent / "config"))
+    monkeypatch.setattr(places, "trusted_for_this_command", [])
+    project_settings.cache_clear()
+
+    def write(name="wandb/settings", text="[default]\nbase_url = http://evil.example\n"):
+        (own_directory / name).parent.mkdir(exist_ok=True)
+        (own_directory / name).write_text(text)
+
+    return write
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("reporter", REPORTERS)
+def test_settings_of_the_project_choose_no_server_of_a_tracker(settings, name, reporter):
+    """The client of a tracker would send the user's key there."""
+    settings(name)
+    assert refused(f"trainer.args.report_to={reporter}") == {"report_to"}
+
+
+@pytest.mark.parametrize("reporter", ["none", "tensorboard", "[none]", "[]"])
+def test_settings_of_trackers_do_not_matter_without_a_tracker(settings, reporter):
+    """Positive control."""
+    settings()
+    assert refused(f"trainer.args.report_to={reporter}") == set()
+
+
+def test_settings_count_once_they_are_trusted_until_they_change(settings, capsys):
+    """Positive control: they may be the user's own."""
+    settings()
+    assert dispatch(["trust"]) == 0
+    assert "wandb/settings" in capsys.readouterr().out
+    assert refused("trainer.args.report_to=wandb") == set()
+    settings(text="[default]\nbase_url = http://other.example\n")
+    assert refused("trainer.args.report_to=wandb") == {"report_to"}
+
+
+def test_settings_of_a_pipe_are_never_trusted(settings, own_directory):
+    """What they say is unknown."""
+    settings()
+    (own_directory / "wandb" / "settings").unlink()
+    os.mkfifo(own_directory / "wandb" / "settings")
+    dispatch(["trust"])
+    assert refused("trainer.args.report_to=wandb") == {"report_to"}
+
+
+def test_trials_of_a_sweep_report_to_no_server_of_the_project(settings):
+    """Each of them is checked like a run."""
+    settings()
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["sweep", "plan", "experiment=digits", "seed=1,2", "trainer.args.report_to=wandb"])
+    assert {problem.key for problem in caught.value.problems} == {"trainer.args.report_to"}
 
 
 STATISTICS = {

@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.config import allowlist, servers
+from hydratune.config import allowlist, servers, tracker_settings
 from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.config.secret_values import STORES, passwords, store_secret
 from hydratune.utils import env_variables, hub
@@ -39,7 +39,7 @@ _PUSH, _PRIVATE_REPO = "trainer.args.push_to_hub", "trainer.args.hub_private_rep
 _SENDING: dict[str, tuple[Any, ...]] = {
     _PUSH: (None, False),
     _PRIVATE_REPO: (True,),
-    "trainer.args.report_to": (None, "none", [], ["none"]),
+    tracker_settings.REPORTERS: (None, "none", [], ["none"]),
     "tracking.registered_model_name": (None,),
     "tracking.registered_model_alias": (None,),
 }
@@ -120,6 +120,8 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
             value = json.dumps(plain)
             text = f"{KEY}={value} publishes data or registers a model, so it must not be set in a config file"
             yield Problem(key, text, f"to use it, type {shlex.quote(f'{key}={value}')}")
+        elif key == tracker_settings.REPORTERS:
+            yield from tracker_settings.problems(plain)
     token: Any = OmegaConf.to_container(cfg.trainer.args, resolve=False).get("hub_token")  # type: ignore[union-attr]
     variable = str(token).removeprefix("${oc.env:").removesuffix("}")
     if token and not _HUB_TOKEN.fullmatch(variable.upper()) and not allowlist.is_in(_HUB_ACCOUNT, typed):
