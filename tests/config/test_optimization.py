@@ -6,7 +6,7 @@ import hydratune.conf
 import pytest
 import yaml
 
-from hydratune.config.optimization import NEUTRAL
+from hydratune.config.optimization import NEUTRAL, rate_warning
 from hydratune.config.validate import check_config
 from hydratune.utils.errors import ConfigError
 
@@ -69,3 +69,22 @@ def test_neutral_settings_are_the_defaults():
     (folder,) = hydratune.conf.__path__
     shipped = yaml.safe_load((Path(folder) / "trainer" / "default.yaml").read_text())
     assert {name: shipped[name] for name in NEUTRAL} == NEUTRAL
+
+
+@pytest.mark.parametrize(
+    ("rate", "optimizer", "warns"),
+    [
+        (1e5, "adamw_torch", True),
+        (5, "adamw_torch", True),
+        (1e-12, "adamw_torch", True),
+        (0.3, "adafactor", False),  # prompt tuning
+        (1.0, "prodigy", False),
+        (3e-5, "adamw_torch", False),
+        (0, "adamw_torch", False),
+        (5, "sgd", False),
+        (1e5, "sgd", True),
+    ],
+)
+def test_rate_warning_names_implausible_rates(rate, optimizer, warns):
+    """Rates that someone trains with are accepted silently."""
+    assert ("learning_rate" in rate_warning(rate, optimizer)) == warns

@@ -107,7 +107,7 @@ def test_leakage_is_counted():
     """Equal inputs in two splits are counted whatever their labels; a pair must be equal on both sides."""
     train = Dataset.from_dict({"text": ["a", "b", "c"], "text_pair": ["x", "y", "z"], "label": [0, 1, 0]})
     test = Dataset.from_dict({"text": ["a", "b", "b"], "text_pair": ["x", "y", "z"], "label": [1, 1, 0]})
-    (said,) = overlap_between_splits(DatasetDict(train=train, test=test), ("text", "text_pair"))
+    ((_, said),) = overlap_between_splits(DatasetDict(train=train, test=test), ("text", "text_pair"))
     assert said == "2 of 3 rows of test are in train too (the same text and text_pair)"
     assert list(overlap_between_splits(DatasetDict(train=train, test=test.select([2])), ("text", "text_pair"))) == []
 

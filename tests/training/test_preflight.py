@@ -197,3 +197,12 @@ def test_run_logs_notes_of_the_checks(toy):
     typed = ["model.config.pad_token_id=1", "trainer.args.max_steps=1", "hydra.run.dir=run"]
     assert dispatch([*toy, "tracking=none", *typed]) == 0
     assert next(Path("run").glob("*.log")).read_text().count("model: pads with 0") == 1
+
+
+@pytest.mark.parametrize("command", [["-n"], ["check"], ["-m", "-n", "seed=1,2"]])
+@pytest.mark.parametrize(("rate", "is_warned"), [("1e5", True), ("1e-4", False)])
+def test_implausible_learning_rate_is_a_warning(toy, capsys, command, rate, is_warned):
+    """It is printed once, and ends nothing: someone may want it."""
+    assert dispatch([*command, *toy, f"trainer.args.learning_rate={rate}"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "learning_rate=100000 is too high" in line]
+    assert len(lines) == is_warned

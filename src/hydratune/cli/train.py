@@ -221,6 +221,8 @@ def _sweep(request: Request, dry_run: bool) -> int:
         show_plan(plan, cfg)
         print(report)
         return 0
+    for warning in report.warnings:
+        print_line(warning)
     is_new, new_parents = not plan.directory.exists(), _missing_parents(plan.directory)
     check_links(plan.directory)
     try:

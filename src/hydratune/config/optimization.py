@@ -17,6 +17,7 @@ NEUTRAL: Mapping[str, Any] = {
     "ema_decay": 0.999,
     "swa_start": 0.75,
 }
+_HIGHEST_RATE, _HIGHEST_RATE_OF_SGD, _LOWEST_RATE = 1.0, 100.0, 1e-9  # beyond these, a learning rate is a typo
 LR_MULTIPLIER, WEIGHT_DECAY = "lr_multiplier", "weight_decay"  # settings of a group
 
 
@@ -24,6 +25,28 @@ def is_neutral(key: str, value: Any) -> bool:
     """Return whether a full key is one of our Trainer's settings with a value that has no effect."""
     node, _, name = key.rpartition(".")
     return node == "trainer" and name in NEUTRAL and bool(value == NEUTRAL[name])
+
+
+def rate_warning(rate: float, optimizer: str) -> str:
+    """Return a warning about a learning rate that is probably a typo; empty for others.
+
+    >>> rate_warning(1e5, "adamw_torch")
+    'trainer.args.learning_rate=100000 is too high for adamw_torch; rates such as 1e-5 to 1e-3 are common'
+
+    Args:
+        rate: The learning rate.
+        optimizer: Name of the optimizer, as in `trainer.args.optim`. Steps of SGD have the size of the gradient, and
+            those of other optimizers have about that of the learning rate.
+    """
+    highest, common = _HIGHEST_RATE, "1e-5 to 1e-3"
+    if "sgd" in optimizer:
+        highest, common = _HIGHEST_RATE_OF_SGD, "1e-3 to 1"
+    fault = "high" if rate > highest else "low" if 0 < rate < _LOWEST_RATE else ""
+    return (
+        f"trainer.args.learning_rate={rate:g} is too {fault} for {optimizer}; rates such as {common} are common"
+        if fault
+        else ""
+    )
 
 
 def check_optimization(trainer: Mapping[str, Any], hardware: Any, blamed: set[str]) -> Iterator[Problem]:

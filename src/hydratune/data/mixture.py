@@ -157,8 +157,8 @@ class Mixture(Configurable):
             text = f"the columns of {KEY} do not match: {one_line(error, 200)}"
             hint = "give all sources the same columns and types"
             raise ConfigError(Problem("sources", text, hint).under("dataset")) from error
-        for warning in splits.overlap_between_splits(mixed, task.inputs):
-            log.warning("data: mixed, %s", warning)
+        for _, sentence in splits.overlap_between_splits(mixed, task.inputs):
+            log.warning("data: mixed, %s; remove them from one of the sources", sentence)
         log.info("data: mixed, %s", ", ".join(f"{split} {format_length(rows)}" for split, rows in mixed.items()))
         return mixed
 

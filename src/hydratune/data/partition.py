@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from hydratune.data.cross_validation import CrossValidation
 from hydratune.data.eval_sets import kind_of, sets_of
 from hydratune.data.splits import RowNumbers, hold_out, overlap_between_splits, row_hashes
 from hydratune.data.streaming import is_stream
-from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, setting
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -44,7 +44,7 @@ def partition(
     numbers: RowNumbers,
     shares: Mapping[str, float],
     max_samples: Mapping[str, int | None],
-    inputs: Sequence[str],
+    inputs: Mapping[str, Sequence[str]],
     label: str | None,
     options: HoldOut,
     cv: CrossValidation,
@@ -56,21 +56,22 @@ def partition(
         numbers: Numbers of the rows, before invalid ones were dropped.
         shares: Missing split -> share of the training rows to hold out; 0 for no such split.
         max_samples: Split -> maximum number of rows; null for all.
-        inputs: Columns in which duplicates are equal.
+        inputs: Columns in which duplicates are equal -> the columns of the data that they are read from.
         label: Column whose values have about equal shares in all folds; None for none.
         options: How rows are drawn.
         cv: Folds.
     """
-    _hold_out_missing(splits, shares, options)  # also with folds, so that the test rows are those of any other run
+    # Also with folds, so that the test rows are those of any other run.
+    held_out = _hold_out_missing(splits, shares, options)
     if cv.folds is None:
-        _warn_of_overlap(splits, inputs)
+        _warn_of_overlap(splits, inputs, held_out, options)
     for split in splits:
         if (max_rows := max_samples.get(kind_of(split))) is not None:
             splits[split] = limited(splits[split], max_rows, options.seed, options.shuffle)
     places = numbers.restore(splits)
     if cv.folds is not None:
-        _take_fold(splits, places, cv, inputs, label, options)
-        _warn_of_overlap(splits, inputs)
+        _take_fold(splits, places, cv, [*inputs], label, options)
+        _warn_of_overlap(splits, inputs, held_out, options)
     return places
 
 
@@ -95,19 +96,35 @@ def limited(rows: Any, most: int, seed: int, shuffle: bool) -> Any:
     return drawn.select(range(most)) if most < len(rows) else rows
 
 
-def _warn_of_overlap(splits: DatasetDict, inputs: Sequence[str]) -> None:
-    for warning in overlap_between_splits(splits, inputs):
-        log.warning("data: %s", warning)
+def _warn_of_overlap(
+    splits: DatasetDict, inputs: Mapping[str, Sequence[str]], held_out: Collection[str], options: HoldOut
+) -> None:
+    """Warn of rows that are in two splits, which makes scores too high, and name a fix.
+
+    Args:
+        splits: Rows of each split.
+        inputs: Columns in which duplicates are equal -> the columns of the data that they are read from.
+        held_out: Splits that were held out from train.
+        options: How they were drawn.
+    """
+    columns = [name for key, names in inputs.items() if key in splits["train"].column_names for name in names]
+    can_group = len(columns) == 1 and options.shuffle and not (options.stratify_by or options.group_by)
+    for split, sentence in overlap_between_splits(splits, [*inputs]):
+        fix = "remove them from one of the two, since they raise the score"
+        if split in held_out and can_group:
+            fix = f"to hold out equal rows together, set {setting('dataset.group_by_column', columns[0])}"
+        log.warning("data: %s; %s", sentence, fix)
 
 
-def _hold_out_missing(splits: DatasetDict, shares: Mapping[str, float], options: HoldOut) -> None:
-    """Hold out the missing validation and test splits from train.
+def _hold_out_missing(splits: DatasetDict, shares: Mapping[str, float], options: HoldOut) -> list[str]:
+    """Hold out the missing validation and test splits from train, and return their names.
 
     Args:
         splits: Rows of each split, changed in place.
         shares: Split -> share of all training rows; 0 for no such split.
         options: How rows are drawn.
     """
+    held_out = []
     remaining = 1.0  # share of all training rows that is left in train
     for split, share in shares.items():
         if sets_of(splits, split) or not share:
@@ -115,8 +132,10 @@ def _hold_out_missing(splits: DatasetDict, shares: Mapping[str, float], options:
         fraction = share if remaining == 1 else share / remaining - 1e-9  # rows are rounded up
         splits["train"], splits[split] = hold_out(splits["train"], fraction, *astuple(options))
         remaining -= share
+        held_out.append(split)
         how = f" by {options.group_by}" if options.group_by else "" if options.shuffle else ", from its end"
         log.info("data: no %s split, so %.0f%% of train is held out%s", split, 100 * share, how)
+    return held_out
 
 
 # --- folds -----------------------------------------------------------------------------------------------

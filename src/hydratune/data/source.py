@@ -26,6 +26,7 @@ from hydratune.data.columns import (
 )
 from hydratune.data.cross_validation import NO_FOLDS, CrossValidation
 from hydratune.data.dropped import DroppedRows
+from hydratune.data.duplicates import warn_of_duplicates
 from hydratune.data.eval_sets import kind_of, set_names, sets_of
 from hydratune.data.label_names import UnseenLabels, as_texts, check_spaces, doubtful_names
 from hydratune.data.partition import HoldOut, by_kind, number_rows, partition
@@ -322,7 +323,9 @@ class Source(Configurable, ABC):
         shares = {"validation": self.validation_size, "test": self.test_size}
         options = HoldOut(self.seed, self.stratify_by_column, self.group_by_column, not task.keeps_order())
         label = next((name for name, column in task.columns.items() if column.kind == "label"), None)
-        places = partition(splits, numbers, shares, self.max_samples, task.inputs, label, options, cv)
+        warn_of_duplicates(splits["train"], raw, task, self._dropped.before)
+        inputs = {name: raw.data_columns.get(name, ()) for name in task.inputs}
+        places = partition(splits, numbers, shares, self.max_samples, inputs, label, options, cv)
         self._places = by_kind(places, raw.number)
         drop_keys(splits, self.stratify_by_column, self.group_by_column)
         if streams and not task.keeps_order():  # after the limit, so that each epoch has the same rows

@@ -274,8 +274,8 @@ def rows_with(rows: Dataset, column: str, names: Collection[str]) -> list[int]:
     return [row for row, value in enumerate(values) if selected & {*(value if isinstance(value, list) else [value])}]
 
 
-def overlap_between_splits(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[str]:
-    """Yield a warning for each pair of splits with duplicate rows, which have the same `inputs`."""
+def overlap_between_splits(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield a split and a sentence for each pair of splits with duplicate rows, which have the same `inputs`."""
     import numpy as np
 
     hashes_by_split: dict[str, np.ndarray] = {}
@@ -289,7 +289,7 @@ def overlap_between_splits(splits: DatasetDict, inputs: Sequence[str]) -> Iterat
                 continue
             if count := int(np.isin(hashes, other_hashes).sum()):
                 names = " and ".join(columns)
-                yield f"{count:,} of {len(rows):,} rows of {split} are in {other} too (the same {names})"
+                yield split, f"{count:,} of {len(rows):,} rows of {split} are in {other} too (the same {names})"
         hashes_by_split[split] = hashes
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config.instantiate import build
+from hydratune.config.optimization import rate_warning
 from hydratune.data.local import LocalFiles
 from hydratune.models.base import Checkpoint, Network
 from hydratune.models.parameters import freeze
@@ -164,6 +165,8 @@ def _arguments(cfg: DictConfig, task: Any, coverage: Coverage, dry: bool) -> Any
     with coverage.part("training arguments"):
         args = training_arguments(cfg, task, hardware, Path("checkpoints"))
     AcceleratorState._reset_state(reset_partial_state=True)  # the run decides its device and precision by itself
+    if args is not None and (warning := rate_warning(args.learning_rate, args.optim.value)):
+        coverage.warnings[f"warning: {warning}"] = None
     for name, node in cfg.trainer.callbacks.items():
         if str(node.get("_target_")).startswith(_OURS):
             with coverage.part("callbacks"):

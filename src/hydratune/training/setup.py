@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config import allowlist
 from hydratune.config.instantiate import build, refusal
-from hydratune.config.optimization import NEUTRAL
+from hydratune.config.optimization import NEUTRAL, rate_warning
 from hydratune.config.signatures import signature
 from hydratune.data.cross_validation import NO_FOLDS, CrossValidation
 from hydratune.data.label_typos import label_warning
@@ -127,6 +127,8 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     quiet_libraries()
     # The user's training arguments, and the hardware's where the user set none
     args = training_arguments(cfg, task, hardware, job.directory / CHECKPOINTS)
+    if warning := rate_warning(args.learning_rate, args.optim.value):
+        log.warning("%s", warning)
     _check_evaluation(cfg, hardware)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     push = _push(args, default_repo_id(config, job.directory), job)
