@@ -89,11 +89,11 @@ def test_open_run_reports_metrics_that_no_run_writes(tmp_path, metrics):
 
 @pytest.mark.parametrize("value", [..., None, [], ["a"], {"args": []}, {"args": "x"}, "x", 3], ids=repr)
 @pytest.mark.parametrize("key", ["trainer", "dataset"])
-def test_push_reads_only_the_name_of_a_stored_config(tmp_path, monkeypatch, key, value):
-    """The name of the repository comes from the run's name if the config has no other one."""
+def test_push_reads_nothing_of_a_stored_config(tmp_path, monkeypatch, key, value):
+    """The name of the repository is the one that the user has typed."""
     pushed = []
     monkeypatch.setattr("hydratune.utils.hub.check_push", lambda *_, **__: None)
     monkeypatch.setattr("hydratune.cli.push.Push", lambda _, repo_id, **__: pushed.append(repo_id) or sys.exit())
     with pytest.raises(SystemExit):
-        push.main([stored(tmp_path, {key: value})])
-    assert pushed == [f"run-{tmp_path.name}".strip(".-")]
+        push.main([stored(tmp_path, {key: value}), "--to", "me/x"])
+    assert pushed == ["me/x"]

@@ -103,10 +103,10 @@ def test_a_run_and_a_push(toy, own_directory, secret, monkeypatch):
         pushed = ["trainer.args.push_to_hub=true", "trainer.args.hub_model_id=me/tiny"]
         first = hydratune(*toy, *GIVEN, *pushed, "hydra.run.dir=run")
         assert first.returncode == 1, first.stderr
-        assert "hydratune push run" in first.stderr
+        assert "hydratune push run --to me/tiny" in first.stderr
         assert "Traceback" not in first.stderr
         assert "logged in with ***" in (own_directory / "run" / "hydratune.log").read_text()
-        again = hydratune("push", "run")
+        again = hydratune("push", "run", "--to", "me/tiny")
         assert again.returncode == 0, again.stderr
     assert "README.md" in server.pushed
     assert not [name for name, content in server.pushed.items() if secret.encode() in content]

@@ -22,10 +22,11 @@ from hydratune.utils.telemetry import turn_off_telemetry
 
 PUSH = {"push_to_hub": True, "hub_model_id": "evil/x"}
 FILES = [
-    (PUSH, [], {"push_to_hub"}),
-    ({**PUSH, "push_to_hub": "${vars.yes}"}, [], {"push_to_hub"}),
-    ({**PUSH, "push_to_hub": "${oc.decode:'true'}"}, [], {"push_to_hub"}),
-    ({**PUSH, "hub_private_repo": False}, [], {"push_to_hub", "hub_private_repo"}),
+    (PUSH, [], {*PUSH}),
+    ({**PUSH, "push_to_hub": "${vars.yes}"}, [], {*PUSH}),
+    ({**PUSH, "push_to_hub": "${oc.decode:'true'}"}, [], {*PUSH}),
+    ({**PUSH, "hub_private_repo": False}, [], {*PUSH, "hub_private_repo"}),
+    ({"hub_model_id": "me/production"}, {"push_to_hub": True}, {"hub_model_id"}),
     ({"hub_private_repo": False}, PUSH, {"hub_private_repo"}),
     ({"hub_private_repo": None}, PUSH, {"hub_private_repo"}),
     ({"report_to": "wandb"}, [], {"report_to"}),
@@ -113,7 +114,7 @@ def test_run_of_someone_else_publishes_nothing(own_directory, place):
     (folder / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": place, "config_sources": []}}}))
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "theirs", "--dry-run"])
-    assert [problem.key for problem in caught.value.problems] == ["trainer.args.push_to_hub"]
+    assert {problem.key for problem in caught.value.problems} == {f"trainer.args.{name}" for name in PUSH}
 
 
 CALLBACKS = ["AzureML", "ClearML", "CodeCarbon", "Comet", "DagsHub", "DVCLive", "Flyte", "MLflow", "Neptune",

@@ -26,6 +26,7 @@ EVIL = {
     "tracking.uri": ("tracking", {"uri": "sqlite:////elsewhere/x.db"}),
     "tracking.registered_model_name": ("tracking", {"registered_model_name": "champions"}),
 }
+ALSO = {"trainer.args.push_to_hub": {"trainer.args.hub_model_id"}}  # in the same file, and errors too
 DEFAULTS = {"trainer": "default", "hardware": "ddp", "tracking": "mlflow"}
 
 
@@ -64,10 +65,10 @@ def test_choice_of_an_option_chooses_no_setting_of_the_user(option, key, is_type
     """Its file may be someone else's; what is typed is the user's."""
     group, content = EVIL[key]
     folder = option(group, content, [DEFAULTS[group]])
-    value = OmegaConf.select(OmegaConf.create({group: content}), key)
-    typed = [f"{key}={json.dumps(value)}"] if is_typed else []
+    keys, config = {key, *ALSO.get(key, ())}, OmegaConf.create({group: content})
+    typed = [f"{name}={json.dumps(OmegaConf.select(config, name))}" for name in keys] if is_typed else []
     request = Request(("dataset=digits", f"{group}=evil", *typed), config_dir=folder)
-    assert errors(check_run, request) == (set() if is_typed else {key})
+    assert errors(check_run, request) == (set() if is_typed else keys)
 
 
 @pytest.mark.parametrize("key", EVIL)
@@ -76,7 +77,7 @@ def test_sweep_of_a_file_chooses_no_setting_of_the_user(option, key):
     group, content = EVIL[key]
     inherited = [{"override /dataset": "digits"}, {f"override /{group}": DEFAULTS[group]}]
     folder = option("experiment", {group: content, "sweep": {"params": {"seed": "choice(1, 2)"}}}, inherited)
-    assert errors(make_plan, Request(("experiment=evil",), config_dir=folder)) == {key}
+    assert errors(make_plan, Request(("experiment=evil",), config_dir=folder)) == {key, *ALSO.get(key, ())}
 
 
 COMBINED = {

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -79,11 +78,11 @@ def test_a_failure_loses_nothing(train, toy, store, server, caplog):
     assert not result.pushed
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "the push to 'me/tiny' failed: Server error '500" in said
-    assert said.endswith("hydratune push run")
+    assert said.endswith("hydratune push run --to me/tiny")
     assert json.loads((result.directory / "metrics.json").read_text())["test_accuracy"] >= 0
     assert {"README.md", "model.safetensors"} <= {path.name for path in (result.directory / "model").iterdir()}
     assert "hub_url" not in tags(store)
-    assert push.main(["run"]) == 0
+    assert push.main(["run", "--to", "me/tiny"]) == 0
     assert sent(server, "PUT /upload") == 1
     assert set(server.pushed) == {path.name for path in (result.directory / "model").iterdir()}
     assert tags(store)["hub_url"] == f"{server.url}/me/tiny"
@@ -155,12 +154,13 @@ def test_private_means_private(run, server):
     assert server.settings == {"me/new": False, "me/open": False}
 
 
-def test_the_name_of_a_repository(compose):
-    """Without a name the run's own and its directory's make one that the hub takes."""
-    cfg = compose("dataset=local", "name='my run -- 1'")
-    assert push.default_repo_id(cfg, Path("2026-11-24_07-42-56")) == "my-run-1-2026-11-24_07-42-56"
-    cfg = compose("dataset=local", f"name={'x' * 200}")
-    hub.check_push("key", push.default_repo_id(cfg, Path("run")), token="t")
+def test_the_user_names_the_repository(train, toy, server):
+    """The config of someone else's run could name any repository of the user, whose model would be replaced."""
+    train(*toy, "trainer.args.max_steps=1", "trainer.args.hub_model_id=me/production")
+    with pytest.raises(ConfigError) as caught:
+        push.main(["run"])
+    assert [problem.key for problem in caught.value.problems] == ["--to"]
+    assert server.log == []
 
 
 def test_only_finished_runs(own_directory):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from hydratune.cli.run_argument import add_run_argument
 from hydratune.tracking.delivery import checked_pointer
@@ -14,10 +11,10 @@ from hydratune.tracking.later import log_to_run
 from hydratune.tracking.run_directories import unfinished_run
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.training import model_card
-from hydratune.training.push import TAG, Push, default_repo_id
+from hydratune.training.push import TAG, Push
 from hydratune.utils import hub
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import FAILED, ConfigError
+from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem
 from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links
 from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.yaml_files import read_plain_config
@@ -27,17 +24,18 @@ def main(arguments: Sequence[str]) -> int:
     """Push a model, print its address, and return the exit code."""
     parser = ArgumentParser(prog="hydratune push", description=__doc__)
     add_run_argument(parser)
-    parser.add_argument(
-        "--to", metavar="REPO", help="Hub ID, NAME or OWNER/NAME [default: hub_model_id, or the name of the run]"
-    )
+    # A run may be someone else's, and so may be a repository that its config names.
+    parser.add_argument("--to", metavar="REPO", help="Hub ID, NAME or OWNER/NAME (required)")
     parser.add_argument("--public", action="store_true", help="create a public repository [default: private]")
     args = parser.parse_args(arguments)
     run_directory = RunLookup(args.uri).directory(args.run)
-    config, directory = _finished(run_directory), run_directory.resolve()
-    repo_id = args.to or default_repo_id(config, directory)
-    hub.check_push("--to", repo_id, token=None)
+    _check_finished(run_directory)
+    if not args.to:
+        raise ConfigError(Problem("--to", f"{KEY} is required", f"add {KEY} OWNER/NAME"))
+    hub.check_push("--to", args.to, token=None)
+    directory = run_directory.resolve()
     try:
-        url = Push(directory, repo_id, private=not args.public).send()
+        url = Push(directory, args.to, private=not args.public).send()
     except hub.PushError as error:
         print_error(str(error), "run the same command again to resume the upload")
         return FAILED
@@ -46,13 +44,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _finished(directory: Path) -> dict[str, Any]:
-    """Return the config of a finished run; raise ConfigError for any other directory."""
+def _check_finished(directory: Path) -> None:
+    """Raise ConfigError unless a directory is that of a finished run without links out of it."""
     missing = [name for name in (CONFIG, METRICS, f"{MODEL}/{model_card.CARD}") if not (directory / name).is_file()]
     if missing:
         raise ConfigError(unfinished_run(directory, missing))
     check_links(directory)
-    return OmegaConf.to_container(read_plain_config(directory / CONFIG))  # type: ignore[return-value]
+    read_plain_config(directory / CONFIG)  # raises ConfigError for one that no run wrote; nothing of it is used
 
 
 def record_push(directory: Path, url: str) -> None:

@@ -35,10 +35,12 @@ _NO_FILES = re.compile(
     re.DOTALL,
 )
 _PUSH, _PRIVATE_REPO = "trainer.args.push_to_hub", "trainer.args.hub_private_repo"
+_REPO = "trainer.args.hub_model_id"
 # Key by which a run publishes or registers its model, or reports to a tracker -> the values with which it does not.
 _SENDING: dict[str, tuple[Any, ...]] = {
     _PUSH: (None, False),
     _PRIVATE_REPO: (True,),
+    _REPO: (None,),
     tracker_settings.REPORTERS: (None, "none", [], ["none"]),
     "tracking.registered_model_name": (None,),
     "tracking.registered_model_alias": (None,),
@@ -115,7 +117,7 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
     for key, harmless in _SENDING.items():
         value = OmegaConf.select(cfg, key, default=harmless[0])
         plain: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        is_unused = key == _PRIVATE_REPO and not OmegaConf.select(cfg, _PUSH)
+        is_unused = key in (_PRIVATE_REPO, _REPO) and not OmegaConf.select(cfg, _PUSH)
         if plain not in harmless and not is_unused and not allowlist.is_in(key, typed):
             value = json.dumps(plain)
             text = f"{KEY}={value} publishes data or registers a model, so it must not be set in a config file"

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hydratune.config.rules import select
 from hydratune.training import model_card
 from hydratune.utils import hub
 from hydratune.utils.errors import ConfigError
@@ -53,21 +49,8 @@ class Push:
         try:
             url = self.send()
         except (ConfigError, hub.PushError) as error:
-            push_command = shlex.join([cli_path(), "push", os.path.relpath(self.directory)])
+            push_command = shlex.join([cli_path(), "push", os.path.relpath(self.directory), "--to", self.repo_id])
             log.error("hub: the model is saved but was not pushed: %s\nhub: to push it later: %s", error, push_command)
             return None
         log.info("hub: pushed to %s", url)
         return url
-
-
-def default_repo_id(config: Mapping[str, Any], directory: Path) -> str:
-    """Return the config's `hub_model_id`, or a name made of the names of the run and its directory.
-
-    Args:
-        config: Resolved config as plain data; that of a stored run may have any content.
-        directory: Run directory.
-    """
-    if hub_model_id := select(config, "trainer.args.hub_model_id"):
-        return str(hub_model_id)
-    name = f"{config.get('name', 'model')}-{directory.name}"
-    return re.sub(r"[^\w.]+|\.\.+", "-", name, flags=re.ASCII)[:96].strip(".-")

@@ -25,7 +25,7 @@ from hydratune.training import artifacts
 from hydratune.training.eval_sets import EvalSets, eval_splits, scorer
 from hydratune.training.exact_resume import compare_conditions, conditions
 from hydratune.training.job import Job
-from hydratune.training.push import Push, default_repo_id
+from hydratune.training.push import Push
 from hydratune.training.resume import checkpoint_fingerprint, last_checkpoint
 from hydratune.training.trainer.argument_check import check_full_batch, check_training_arguments
 from hydratune.training.warm_cache import key_of
@@ -130,8 +130,7 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     if warning := rate_warning(args.learning_rate, args.optim.value):
         log.warning("%s", warning)
     _check_evaluation(cfg, hardware)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    push = _push(args, default_repo_id(config, job.directory), job)
+    push = _push(args, job)
     callbacks = build(cfg.trainer.callbacks)
     data = _load_data(cfg, job, args, source, task, model)
     # The model with the task's head, then the adapter
@@ -267,7 +266,7 @@ def load_model(seed: int, model: Model, adapter: Adapter, prepared: PreparedData
     return model.load_network(task.auto_model, prepared.config, prepared.encoded.head, adapter.quantization())
 
 
-def _push(args: Any, repo_id: str, job: Job) -> Push | None:
+def _push(args: Any, job: Job) -> Push | None:
     """Return the upload of the final model, or None if no upload is requested.
 
     Trainer itself pushes nothing, and writes no token into its checkpoints.
@@ -276,6 +275,7 @@ def _push(args: Any, repo_id: str, job: Job) -> Push | None:
     args.push_to_hub, args.hub_token = False, None
     if not push_requested or job.trial:
         return None
+    repo_id = str(args.hub_model_id)
     hub.check_push("trainer.args.hub_model_id", repo_id, token)
     return Push(job.directory, repo_id, args.hub_private_repo, token)
 

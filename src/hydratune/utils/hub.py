@@ -283,7 +283,7 @@ def make_repository(repo_id: str, private: bool | None, token: str | None = None
         if private is False and is_private:
             _patiently(lambda: api.update_repo_settings(full_id, private=False))
     if private and is_private is False:
-        hint = "use another repository, or push to the public one with `hydratune push RUN --public`"
+        hint = f"use another repository, or push to the public one with `hydratune push RUN --to {full_id} --public`"
         raise ConfigError(Problem("hub", f"the repository {full_id!r} is public, not private", hint))
     return full_id
 
