@@ -12,7 +12,8 @@ from hydratune.tracking.client import connect
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.journal import JOURNAL, SENT, Journal
 from hydratune.tracking.mlflow import Mlflow
-from hydratune.utils.errors import FAILED
+from hydratune.utils import process
+from hydratune.utils.errors import FAILED, ConfigError
 
 
 @pytest.fixture
@@ -61,6 +62,55 @@ def test_empty_store_gets_the_run_again(store, empty_store):
     shutil.copy(empty_store, Path("outputs/mlflow.db"))
     assert recorded(store) == []
     assert dispatch(["sync", "outputs/run"]) == 0
+    assert recorded(store) == [WHOLE]
+
+
+@pytest.mark.parametrize("last", [0.25, 0.5], ids=["other value", "same value"])
+def test_store_that_was_restored_gets_the_rest_again(store, own_directory, last):
+    """A backup from the middle of the run has the run, but neither its last point nor its end."""
+    directory = own_directory / "outputs" / "run"
+    directory.mkdir()
+    (directory / "notes.txt").write_text("x")
+    with Mlflow(uri=store, experiment_name="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
+        run_log.metrics({"eval_loss": 0.5}, 1)
+        while not Journal(directory).is_delivered():
+            pass
+        shutil.copy("outputs/mlflow.db", "backup.db")
+        run_log.metrics({"eval_loss": last}, 2)
+        run_log.artifact(directory / "notes.txt")
+    shutil.copy("backup.db", "outputs/mlflow.db")
+    connect(store).set_terminated(recorded_id(store), "KILLED")  # as other commands do once its process is gone
+    connect(store).set_tag(recorded_id(store), process.HEALED, "x")
+    for _ in range(2):
+        assert dispatch(["sync", "outputs/run"]) == 0
+        assert recorded(store) == [(*WHOLE[:2], [(1, 0.5), (2, last)], WHOLE[3])]
+
+
+def recorded_id(store):
+    """The ID of the only run."""
+    client = connect(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("films").experiment_id])
+    return run.info.run_id
+
+
+@pytest.mark.parametrize("lost", range(1, 5))
+def test_journal_that_lost_its_end_changes_nothing(run, store, lost):
+    """MLflow has what was uploaded before, and the run has ended there."""
+    lines = (run / JOURNAL).read_text().splitlines(keepends=True)
+    assert len(lines) > lost
+    (run / JOURNAL).write_text("".join(lines[:-lost]))
+    for _ in range(2):
+        assert dispatch(["sync", "outputs/run"]) == 0
+        assert recorded(store) == [WHOLE]
+
+
+@pytest.mark.parametrize("content", ["", '{"kind": "ru'])
+def test_journal_that_lost_its_start_is_an_error(run, store, content):
+    """It cannot be uploaded; what MLflow has stays."""
+    (run / JOURNAL).write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["sync", "outputs/run"])
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
     assert recorded(store) == [WHOLE]
 
 

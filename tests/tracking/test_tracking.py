@@ -1,5 +1,6 @@
 """MLflow is told the truth: one run a run, its real end, its real numbers."""
 
+import errno
 import itertools
 import json
 import shlex
@@ -25,6 +26,8 @@ from hydratune.tracking.journal import Journal
 from hydratune.tracking.mlflow import Mlflow, mlflow_metric_name
 from hydratune.utils import clock, process
 from hydratune.utils.errors import ConfigError
+from hydratune.utils.files import PRIVATE
+from processes import python
 from tracked import runs
 
 
@@ -497,3 +500,40 @@ def test_tags_and_names_have_no_values_of_the_environment(own_directory, monkeyp
     (run,) = runs(store)
     assert (run.info.run_name, run.data.tags["note"]) == ("***", "see ***")
     assert "canary" not in (facts.directory / "tracking.jsonl").read_text()
+
+
+def test_store_is_created_in_one_step(own_directory, monkeypatch):
+    """A store whose creation failed, e.g. on a full disk, is created by the next command."""
+    path = own_directory / "outputs" / "mlflow.db"
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("mlflow.MlflowClient.search_experiments", fail)
+        with pytest.raises(ConfigError):
+            connect(f"sqlite:///{path}")
+    assert [file.name for file in path.parent.iterdir()] == ["mlflow.db.lock"]
+    assert connect(f"sqlite:///{path}").search_experiments()
+    assert path.stat().st_mode & 0o777 == PRIVATE
+
+
+def test_errors_of_a_local_store_print_no_traceback(store):
+    """The caller reports them."""
+    code = (
+        "import os, sys; os.dup2(1, 2)\n"
+        "from hydratune.tracking.client import connect\n"
+        "client = connect(sys.argv[1]); os.truncate('outputs/mlflow.db', 0)\n"
+        "try: client.create_experiment('x')\n"
+        "except Exception as error: print('raised', type(error).__name__)"
+    )
+    assert python(code, store).startswith("raised ")
+
+
+@pytest.mark.parametrize("name", ["a?b"])
+def test_tracking_check_names_a_working_directory_that_no_address_can_have(own_directory, monkeypatch, name):
+    """Before anything is loaded."""
+    (own_directory / name).mkdir()
+    monkeypatch.chdir(own_directory / name)
+    assert [problem.key for problem in Mlflow().check()] == ["uri"]
+    assert not [*Mlflow(uri=f"sqlite:///{own_directory}/mlflow.db").check()]

@@ -25,8 +25,8 @@ class Store:
 
     run_id = "1"
 
-    def position(self, sent):
-        return sent
+    def position(self, journal):
+        return journal.sent()
 
     def check_not_deleted(self):
         pass

@@ -15,9 +15,9 @@ from hydratune.config import servers
 from hydratune.tracking import client
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.entries import Registration
-from hydratune.tracking.journal import LOCK, Journal, journals, not_tracked
+from hydratune.tracking.journal import JOURNAL, LOCK, Journal, journals, not_tracked
 from hydratune.tracking.run_lookup import RunLookup
-from hydratune.tracking.uploader import format_error, upload_pending
+from hydratune.tracking.uploader import format_error, upload_ended
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, Problem
 from hydratune.utils.files import check_links, file_lock
@@ -55,6 +55,11 @@ def main(arguments: Sequence[str]) -> int:
 def _problems(directory: Path, run_journals: Sequence[Journal], uri: str | None) -> Iterator[Problem]:
     if not run_journals:
         yield not_tracked(directory)
+    for journal in run_journals:
+        if not journal.uri:
+            text = f"{os.path.relpath(journal.directory / JOURNAL)} has lost its first entry, so it cannot be uploaded"
+            yield Problem("RUN", text, "restore the file from a backup")
+            return
     for recorded in {_recorded_uri(journal) for journal in run_journals} if uri is None else ():
         path = client.sqlite_path(recorded)
         if wrong := client.address_problem(recorded, "--uri") or servers.stored_problem(recorded, directory, "--uri"):
@@ -92,11 +97,11 @@ def _sync(journal: Journal, uri_option: str | None, registers: bool | None) -> i
     try:
         with file_lock(journal.directory / LOCK, timeout=0):
             delivery = Delivery(client.connect(uri), uri, journal.directory)
-            registrations = _registrations(journal, delivery.position(journal.sent()).end)
+            registrations = _registrations(journal, delivery.position(journal).end)
             if registrations and registers is None:
                 raise _unconfirmed(name, registrations)
             delivery.registrations = registrations if registers else []
-            upload_pending(journal, delivery)
+            upload_ended(journal, delivery)
     except Timeout:
         print(f"{name}: still running; the run uploads its records itself")
         return 0

@@ -22,6 +22,7 @@ from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, similar
 from hydratune.utils.files import (
     PRIVATE_FOLDER,
     PathEscapeError,
+    atomic_write,
     create_private,
     expand_home,
     file_lock,
@@ -30,12 +31,12 @@ from hydratune.utils.files import (
     make_directory,
 )
 from hydratune.utils.places import check_place
-from hydratune.utils.provenance import redact
+from hydratune.utils.provenance import redact, text_hash
 from hydratune.utils.sqlite_files import journal_problem, schema_problem
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment, Run
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ _SCHEME = re.compile(r"([a-z]+)(\+\w+)?:")  # group 1 has no driver, as in `post
 _BUCKETS = ("gs", "s3")
 _AZURE = re.compile(r"[\w$-]+@[\w-]+\.(blob|dfs)\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)")
 _OF_THE_SERVER = ("dbfs", "mlflow-artifacts")  # without a host, the store itself
+_LONGEST_FOLDER = 200  # characters; file systems allow 255 bytes
 _DELETED = "deleted"  # MLflow's lifecycle stage
 # Indexes of a table that contain a column, or an expression.
 _INDEXES_OF_COLUMN = """
@@ -141,13 +143,15 @@ def connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     for logger_name in ("alembic", "mlflow"):  # importing mlflow resets its level
         logging.getLogger(logger_name).setLevel(logging.WARNING)
+    # It logs each error of a SQLite store with tracebacks, in addition to the exception, which the caller reports.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         if path is None:
             return _answering(uri)
         make_directory(path.parent)
-        create_private(path)
         # Two processes that create the schema simultaneously would break it, since alembic has no lock.
         with file_lock(Path(f"{path}.lock")):
+            _create(path)
             client = _unlocked(uri)
             wrong = schema_problem(path, "tracking.uri")
             if not wrong:
@@ -158,6 +162,18 @@ def connect(uri: str) -> MlflowClient:
         hint = f"{'start the server' if path is None else 'fix the file'}, set another {KEY}, or set tracking=none"
         raise ConfigError(Problem("tracking.uri", text, hint)) from error
     raise ConfigError(wrong)
+
+
+def _create(path: Path) -> None:
+    """Create a SQLite store in one step, unless it exists.
+
+    MLflow creates the tables one by one, and could not open a store again if a kill or a full disk interrupted it.
+    """
+    if path.is_file() and path.stat().st_size:
+        return
+    with atomic_write(path) as temp_path:
+        create_private(temp_path)
+        _answering(f"{_SQLITE}{temp_path}")
 
 
 def _unlocked(uri: str) -> MlflowClient:
@@ -322,17 +338,16 @@ def check_experiment(client: MlflowClient, uri: str, name: str) -> None:
         raise ConfigError(Problem("tracking.experiment_name", f"the MLflow experiment {name!r} was deleted", hints))
 
 
-def has_run(client: MlflowClient, run_id: str) -> bool:
-    """Return whether the store has a run, deleted or not."""
+def find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """Return a run of the store, deleted or not; None without one."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.get_run(run_id)
+        return client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
+            return None
         raise
-    return True
 
 
 def check_not_deleted(client: MlflowClient, uri: str, run_id: str) -> None:
@@ -366,8 +381,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     path = sqlite_path(uri)
     if path:
         make_directory(path.parent / ARTIFACTS, PRIVATE_FOLDER)
-    folder = re.sub(r"^\.", "%2E", quote(name, safe=" "))  # artifacts in hidden directories are not read
-    location = (path.parent / ARTIFACTS / folder).as_uri() if path else None
+    location = (path.parent / ARTIFACTS / _folder_name(name)).as_uri() if path else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:  # another process was first
@@ -375,3 +389,11 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         if experiment is None:
             raise
         return str(experiment.experiment_id)
+
+
+def _folder_name(experiment: str) -> str:
+    """Return the name of the folder with the artifacts of an experiment; a long name ends with a hash."""
+    folder = re.sub(r"^\.", "%2E", quote(experiment, safe=" "))  # artifacts in hidden directories are not read
+    if len(folder) <= _LONGEST_FOLDER:
+        return folder
+    return f"{folder[:_LONGEST_FOLDER].rpartition('%')[0] or folder[:_LONGEST_FOLDER]}-{text_hash(experiment)[:16]}"

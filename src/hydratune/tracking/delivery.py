@@ -21,12 +21,13 @@ from hydratune.tracking.client import (
     artifact_repository,
     check_not_deleted,
     experiment_id,
-    has_run,
+    find_run,
     stored_uri,
 )
 from hydratune.tracking.entries import Entry, ModelEntry, Point, Registration
-from hydratune.tracking.journal import Sent
+from hydratune.tracking.journal import Journal, Sent
 from hydratune.tracking.runs_view import PARENT
+from hydratune.tracking.sent_state import sent_state
 from hydratune.utils import process
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.files import resolve_inside, write_json
@@ -114,19 +115,31 @@ class Delivery:
         if new:
             self.client.log_batch(self._run_id, metrics=new)
 
-    def position(self, sent: Sent) -> Sent:
-        """Return the position at which the upload continues: `sent` if this store has that run, otherwise the start.
+    def position(self, journal: Journal) -> Sent:
+        """Return the position at which the upload continues: after what was sent if this store has it, else the start.
 
-        The store may be another one or a new one, and the file with the run's ID may be lost.
+        The store may be another one, a new one, or restored from a backup, and the file with the run's ID may be lost.
         """
+        sent = journal.sent()
         if sent.end and not self._is_there:
             run_pointer = pointer(self._directory)
             is_same = run_pointer and run_pointer["uri"] == redact(self._uri) and run_pointer["run_id"] == sent.run_id
-            if not (run_pointer and is_same and has_run(self.client, run_pointer["run_id"])):
+            if not (run_pointer and is_same and self._has(run_pointer["run_id"], journal, sent)):
                 self.__dict__.pop("_there", None)
                 return Sent()
         self._is_there = True
         return sent
+
+    def _has(self, run_id: str, journal: Journal, sent: Sent) -> bool:
+        """Return whether the store has a run with all that was sent; a store restored from a backup lacks the rest."""
+        run = find_run(self.client, run_id)
+        return run is not None and sent_state(journal, sent).is_in(self.client, run)
+
+    def final_status(self) -> tuple[str, int] | None:
+        """Return the status and the end in ms since 1970 that the store has of a run; None if it has no end there."""
+        run_pointer = pointer(self._directory)
+        run = find_run(self.client, run_pointer["run_id"]) if run_pointer else None
+        return (run.info.status, run.info.end_time) if run and run.info.end_time else None
 
     @property
     def run_id(self) -> str:
@@ -136,7 +149,7 @@ class Delivery:
     def check_not_deleted(self) -> None:
         """Raise DeletedError if the run or its experiment was deleted, TrackingUnavailableError if the run is gone."""
         if pointer(self._directory):
-            self._is_there = has_run(self.client, self._run_id)
+            self._is_there = find_run(self.client, self._run_id) is not None
             if not self._is_there:
                 raise TrackingUnavailableError(f"the store does not have the run {self._run_id} any more")
             check_not_deleted(self.client, self._uri, self._run_id)

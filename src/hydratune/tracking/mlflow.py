@@ -38,7 +38,7 @@ from hydratune.tracking.entries import Registration
 from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
 from hydratune.tracking.notes import NOTE, failed_note, interrupted_note
 from hydratune.tracking.system_metrics import SystemMetrics
-from hydratune.tracking.uploader import Uploader, format_error, upload_pending
+from hydratune.tracking.uploader import Uploader, format_error, upload_ended
 from hydratune.utils import clock, process
 from hydratune.utils.errors import (
     KEY,
@@ -65,6 +65,7 @@ _PREFIXES = ("best", "eval", "test", "train", "trials")
 _MEANS = {"train_loss": "mean_loss", "train_samples_per_second": "mean_samples_per_second"}
 _UNSHOWN = ("total_flos", "train_steps_per_second")  # steps differ in rows, so samples are more informative
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_KEY = 6000, 5000, 250
+_LONGEST_NAMES = {"experiment_name": 256, "run_name": 250}  # columns of MLflow's tables
 _NOT_IN_KEYS = re.compile(r"[^\w\-. /:]")
 _NOT_IN_MODEL_NAMES = re.compile("[/:.%\"']")
 _SPLITS = {"best": "validation", "eval": "validation", "test": "test"}
@@ -108,9 +109,15 @@ class Mlflow(Tracking):
         """Yield an error for each invalid option, and for each option that lacks another one that it needs."""
         if wrong := address_problem(self.uri, "uri") or servers.problem(self.uri, "uri"):
             yield wrong
+        elif address_problem(absolute_uri(self.uri), "uri"):
+            text = f"{KEY} is below the working directory, whose path contains a question mark: {str(Path.cwd())!r}"
+            yield Problem("uri", text, f"rename the directory, or set {KEY}=sqlite:////DIR/mlflow.db")
         if self.experiment_name in ("", ".", ".."):  # the last two would be other folders of artifacts
             hint = f"omit {KEY} to use the name of the dataset"
             yield invalid_value("experiment_name", "a name", repr(self.experiment_name), hint)
+        for key, limit in _LONGEST_NAMES.items():
+            if len(getattr(self, key) or "") > limit:
+                yield invalid_value(key, f"at most {limit} characters long", f"{len(getattr(self, key))}")
         for name in self.tags or ():
             if str(name).startswith(("mlflow.", "hydratune.")):
                 yield Problem("tags", f"{KEY} must not contain {name!r}, since hydratune sets it", "rename the tag")
@@ -154,7 +161,7 @@ class Mlflow(Tracking):
         try:
             for journal in pending:
                 with suppress(Timeout), file_lock(journal.directory / LOCK, timeout=0):  # a live run uploads its own
-                    upload_pending(journal, Delivery(connect(uri), uri, journal.directory, [self._registration]))
+                    upload_ended(journal, Delivery(connect(uri), uri, journal.directory, [self._registration]))
         except (ConfigError, TrackingUnavailableError) as error:
             command = shlex.join([cli_path(), "sync", os.path.relpath(directory)])
             log.warning(
@@ -176,7 +183,7 @@ class Mlflow(Tracking):
         tags = {**info.tags, **redact(self.tags), **process.tags(), DIRECTORY: str(info.directory.absolute())}
         tags = {_key(name): _cut(name, str(value), _LONGEST_TAG) for name, value in tags.items()}
         params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in info.params.items()}
-        if journal.exists():
+        if journal.key:
             if params and (drift := _drift(journal.params, params)):
                 tags["param_drift"] = drift[:_LONGEST_TAG]
             journal.write("continue", tags=tags)

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydratune.tracking.client import has_run, sqlite_path, typed_uri
+from hydratune.tracking.client import find_run, sqlite_path, typed_uri
 from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY, JOURNAL, recorded_name
 from hydratune.tracking.mlflow import Mlflow
@@ -161,7 +161,7 @@ class RunLookup:
             return []
         try:
             if _FULL_ID.fullmatch(text):
-                runs = [client.get_run(text)] if has_run(client, text) else []
+                runs = [run] if (run := find_run(client, text)) else []
             else:
                 runs = search_runs(client, "" if _ID.fullmatch(text) else name_query(text))
         except Exception as error:  # each store raises its own kind

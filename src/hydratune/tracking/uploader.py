@@ -14,6 +14,7 @@ from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.entries import Entry, Registration
 from hydratune.tracking.journal import Journal, Sent
 from hydratune.tracking.logged_models import ModelGoneError
+from hydratune.tracking.sent_state import refused_metric
 from hydratune.utils import signals
 from hydratune.utils.errors import one_line
 from hydratune.utils.files import PathEscapeError
@@ -41,7 +42,7 @@ def upload_pending(journal: Journal, delivery: Delivery) -> None:
         TrackingUnavailableError: The store failed; entries that it took are marked as sent.
     """
     points: list[tuple[str, float, int, int]] = []
-    sent = delivery.position(journal.sent())
+    sent = delivery.position(journal)
     end, refused = sent.end, [*sent.refused]
 
     def flush() -> None:
@@ -60,6 +61,25 @@ def upload_pending(journal: Journal, delivery: Delivery) -> None:
             flush()
     if points:
         flush()
+
+
+def upload_ended(journal: Journal, delivery: Delivery) -> None:
+    """Upload all pending entries of a run that no process is running.
+
+    If its journal has lost its end, the run keeps the status that the store had.
+
+    Raises:
+        TrackingUnavailableError: The store failed.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        status = delivery.final_status()
+        upload_pending(journal, delivery)
+        if status and not journal.has_ended():
+            delivery.client.set_terminated(delivery.run_id, *status)
+    except MlflowException as error:
+        raise TrackingUnavailableError(format_error(error)) from error
 
 
 class Uploader:
@@ -187,7 +207,7 @@ def _deliver_points(delivery: Delivery, points: Sequence[tuple[str, float, int, 
         _raise_unless_refused(error, delivery)
         if len(points) == 1:
             log.warning("tracking: MLflow rejected the metric %s: %s", points[0][0], format_error(error))
-            return [f"metric {points[0][0]} at step {points[0][3]}"]
+            return [refused_metric(points[0][0], points[0][3])]
         return [name for point in points for name in _deliver_points(delivery, [point])]
     return []
 
