@@ -114,6 +114,22 @@ def test_another_sweep_of_the_same_name(sweep, change):
     assert len(study().trials) == 2
 
 
+@pytest.mark.usefixtures("swept")
+@pytest.mark.parametrize("content", [None, b""], ids=["removed", "emptied"])
+def test_study_that_was_lost_takes_no_results_of_old_trials(sweep, content):
+    """New trials would find the files of old ones, which can have other parameters or rows."""
+    before = {path: path.read_bytes() for path in Path("s").glob("[0-9]*/*.json")}
+    Path("s/study.db").unlink()
+    if content is not None:
+        Path("s/study.db").write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(ConfigError) as caught:
+            sweep(*TWO)
+        assert [problem.key for problem in caught.value.problems] == ["sweep"]
+    assert not study().trials
+    assert {path: path.read_bytes() for path in Path("s").glob("[0-9]*/*.json")} == before
+
+
 def test_a_failure_fails_alone(sweep, capsys):
     """One trial fails, twice; the others are done; summary and log have the traceback, the code is 1."""
     code, done = sweep(f"{LR}=0.01,1e38", "trainer.args.num_train_epochs=4")

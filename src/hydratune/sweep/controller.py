@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -31,15 +31,16 @@ from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results, tables
 from hydratune.sweep.report.note import best_command
 from hydratune.sweep.report.page import PAGE, REPORT
+from hydratune.sweep.storage import retry
 from hydratune.sweep.stored_plan import read_plan, sweep_command
-from hydratune.sweep.study import FAILURES, INTERRUPTIONS, Study
+from hydratune.sweep.study import FAILURES, INTERRUPTIONS, Study, folder_of
 from hydratune.sweep.tracking import SweepRun
 from hydratune.utils import signals
 from hydratune.utils import slurm as slurm_job
 from hydratune.utils.errors import FAILED as FAILED_CODE
-from hydratune.utils.errors import ConfigError, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.files import OUT_OF_FOLD, check_started_here, file_lock, remove_later
-from hydratune.utils.provenance import cli_path
+from hydratune.utils.provenance import cli_path, redact
 from hydratune.utils.python_processes import shell_setup
 from hydratune.utils.short_forms import metric_name
 
@@ -64,7 +65,9 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
     check_started_here(plan.cwd, "hydratune -m ...")
     if launcher_kind(cfg.hydra.launcher) is LauncherKind.RAY:
         ray_cluster.connect(cfg.hydra.launcher.ray.init)
+    trained = trial_folders(plan.directory)  # read first: a trial is in the study before it has a directory
     study = Study(plan, options)
+    check_trials(study, trained)
     warnings = (sqlite_warning(study.url, cfg), grid_warning(plan, options), seed_warning(plan))
     for warning in filter(None, warnings):
         log.warning("%s", warning)
@@ -81,6 +84,32 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
             _remove_left(study)
     finally:
         lock.release()
+
+
+def trial_folders(directory: Path) -> set[str]:
+    """Return the names of the directories of trials in the directory of a sweep."""
+    return {
+        path.name for path in directory.iterdir() if path.name.isdecimal() and path.is_dir() and any(path.iterdir())
+    }
+
+
+def check_trials(study: Study, folders: Collection[str]) -> None:
+    """Raise ConfigError if a study lacks trials that have directories, which new trials would take for their own.
+
+    The new trials could have other values of the parameters or other rows, and would take over the old results.
+
+    Args:
+        study: Study of the sweep.
+        folders: Names of the directories of trials.
+    """
+    lost = sorted({*folders} - {folder_of(trial) for trial in retry(study.all_trials)}, key=int)
+    if lost:
+        directory = os.path.relpath(study.plan.directory)
+        text = f"{directory} has the files of {len(lost)} trials that are not in its study {redact(study.url)}"
+        hint = (
+            f"restore the database of the study, remove {directory} to train all trials again, or set sweep.name=NAME"
+        )
+        raise ConfigError(Problem("sweep", text, hint))
 
 
 def start_until_done(study: Study, launch: Callable[[int, int], bool], queued: Callable[[], int]) -> None:

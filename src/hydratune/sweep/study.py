@@ -117,8 +117,12 @@ class Study:
         """Return all trials that count: of a failed trial and its retries, only the last one."""
         return retry(self._trials)
 
+    def all_trials(self) -> list[FrozenTrial]:
+        """Return all trials, with those that a retry has replaced."""
+        return stored_trials.read_trials(self.study, [parameter.name for parameter in self.plan.space.parameters])
+
     def _trials(self) -> list[FrozenTrial]:
-        trials = stored_trials.read_trials(self.study, [parameter.name for parameter in self.plan.space.parameters])
+        trials = self.all_trials()
         retried = {trial.user_attrs[AGAIN] for trial in trials if AGAIN in trial.user_attrs}
         return [trial for trial in trials if trial.number not in retried]
 
