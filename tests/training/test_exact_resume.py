@@ -22,6 +22,7 @@ from transformers.trainer_callback import ExportableState
 from conftest import UPSTREAM
 from hydratune.training.exact_resume import compare_conditions, exactness
 from hydratune.training.trainer.checkpointing import CheckpointingMixin
+from processes import hydratune
 from stored_checkpoints import manifest, state_text
 from tracked import runs
 
@@ -148,6 +149,7 @@ def test_compare_conditions_reports_each_change(tmp_path):
         ("trainer.on_nan", False),
         ("hardware.threads", False),
         ("torch", False),
+        ("code of my_package", False),
     ],
 )
 def test_compare_conditions_finds_those_of_scores(tmp_path, name, counts):
@@ -209,3 +211,20 @@ def test_a_run_says_so(train, toy, store, caplog, overrides, reasons):
     for text in (line, run.data.tags["exact"]):
         assert re.findall(r"\(([\w.]+)\)", text) == reasons
     assert ("not" in line, run.data.tags["exact"] == "yes") == (bool(reasons), not reasons)
+
+
+@pytest.mark.slow
+def test_resume_with_other_code_of_the_user_is_not_exact(toy, own_directory, store):
+    """The code of a class that the config names is a condition, as a package is."""
+    code = "from hydratune.training.trainer.trainer import Trainer\n\nclass Own(Trainer):\n    pass\n"
+    (own_directory / "own_code.py").write_text(code)
+    environment = {"PYTHONPATH": str(own_directory), "HYDRATUNE_ALLOW": "own_code"}
+    stops = ["trainer._target_=own_code.Own", "trainer.args.save_strategy=epoch", "hydra.run.dir=outputs/run"]
+    killed = f"import os\n{code}\n    def _save_checkpoint(self, *args):\n        super()._save_checkpoint(*args)\n"
+    (own_directory / "own_code.py").write_text(f"{killed}        os._exit(9)\n")
+    assert hydratune(*toy, *stops, **environment).returncode == 9
+    (own_directory / "own_code.py").write_text(code)
+    done = hydratune("resume", "outputs/run", **environment)
+    assert done.returncode == 0, done.stderr
+    assert "resume: not bit-exact, because code of own_code changed" in done.stderr
+    assert runs(store)[0].data.tags["exact"].startswith("no")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hydratune.config import allowlist
 from hydratune.config.composition import flat
 from hydratune.config.optimization import NEUTRAL
 from hydratune.data.cache import source_hash
@@ -17,6 +18,7 @@ from hydratune.data.eval_sets import sets_of
 from hydratune.training.resume import encoded_hash
 from hydratune.utils import provenance
 from hydratune.utils.provenance import text_hash
+from hydratune.utils.user_code import code_versions
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -27,6 +29,7 @@ EXACT = "exact"  # tag of a run
 # Code whose collators and callbacks use no randomness or state that a checkpoint lacks.
 _KNOWN = ("hydratune.", "transformers.")
 _NODES = ("task", "model", "adapter", "trainer")  # config nodes that determine what a run computes
+_CODE = "code of "  # prefix of a condition: a package of the user, whose classes the config names
 _PACKAGES = ("hydratune", "transformers", "torch", "accelerate")
 # Prefixes of training arguments that change the scores of given weights on validation.
 _SCORING = (
@@ -86,6 +89,7 @@ def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any], encoded
         "hardware.eval_precision": cfg.hardware.get("eval_precision"),
         "hardware.cpu_optimizations": cfg.hardware.get("cpu_optimizations"),
         **{name: versions.get(name) for name in _PACKAGES},
+        **{f"{_CODE}{name}": code for name, code in code_versions(allowlist.user_allowed_targets(plain)).items()},
     }
     return {name: str(value) for name, value in values.items()}
 
@@ -152,7 +156,9 @@ def _affects_scores(condition: str) -> bool:
         return condition.removeprefix("trainer.args.").startswith(_SCORING)
     if node == "trainer":
         return not name.startswith(_TRAINING_ONLY)
-    return condition == "hardware.eval_precision" if node == "hardware" else condition not in _PACKAGES
+    if node == "hardware":
+        return condition == "hardware.eval_precision"
+    return condition not in _PACKAGES and not condition.startswith(_CODE)
 
 
 def _model_settings(network: Any) -> dict[str, Any]:
