@@ -1,6 +1,7 @@
 """The bytes of the files that a path names are the rows of the training, in whatever way they are read."""
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -13,6 +14,7 @@ from datasets import Dataset
 
 from any_columns import AnyColumns
 from hydratune.data import LocalFiles
+from hydratune.data.cache import cache_dir, cached_map
 from hydratune.data.paths import PathError, expand
 from hydratune.tasks.sequence_classification import SequenceClassification
 from hydratune.tasks.token_classification import TokenClassification
@@ -681,3 +683,34 @@ def test_missing_file_is_found_in_another_directory(own_directory, monkeypatch, 
     with pytest.raises(PathError) as caught:
         expand(file)
     assert caught.value.hint.endswith(f" {named}")
+
+
+# --- cache ------------------------------------------------------------------------------------
+
+
+def _full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fault", ["no directory", "full"])
+def test_cache_that_cannot_be_written_is_no_error_of_the_data(monkeypatch, fault):
+    """The error names the variable of the cache, and nothing stays in it."""
+    Path("x.jsonl").write_text('{"text": "a"}\n')
+    if fault == "full":
+        monkeypatch.setattr("pyarrow.ipc.new_stream", _full_disk)
+    else:
+        monkeypatch.setenv("HYDRATUNE_CACHE", "/dev/null/cache")
+    assert errors("x.jsonl") == ["HYDRATUNE_CACHE"]
+    assert not [path for path in cache_dir().rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("fault", ["no directory", "full"])
+def test_cached_map_reports_a_cache_that_cannot_be_written(monkeypatch, fault):
+    """The same for tokenized rows."""
+    if fault == "full":
+        monkeypatch.setattr(Dataset, "map", _full_disk)
+    else:
+        monkeypatch.setenv("HYDRATUNE_CACHE", "/dev/null/cache")
+    with pytest.raises(ConfigError) as caught:
+        cached_map(Dataset.from_dict({"x": [1]}), lambda batch: batch, {}, "rows")
+    assert [problem.key for problem in caught.value.problems] == ["HYDRATUNE_CACHE"]

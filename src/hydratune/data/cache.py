@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from hydratune.data.streaming import described, is_stream
+from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.machine import available_cpus
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+VARIABLE = "HYDRATUNE_CACHE"
+_OF_WRITING = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)  # errors that reading files does not cause
 ROWS, TOKENIZED = "rows", "tokenized"  # folders of the cache
 _locks: dict[Path, int] = {}  # directory of the cache that this process uses -> its descriptor, locked as shared
 WORTH_PROCESSES = 50_000  # rows; below, starting processes takes longer than the work
@@ -30,22 +34,51 @@ WORTH_PROCESSES = 50_000  # rows; below, starting processes takes longer than th
 def cache_dir() -> Path:
     """Return the cache directory: `$HYDRATUNE_CACHE`, or `hydratune` in `$XDG_CACHE_HOME` or `~/.cache`."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hydratune"
-    return Path(os.environ.get("HYDRATUNE_CACHE", default))
+    return Path(os.environ.get(VARIABLE, default))
+
+
+@contextmanager
+def writing_cache() -> Iterator[None]:
+    """Raise ConfigError if the cache cannot be written; the error would otherwise seem to be one of the data.
+
+    Raises:
+        ConfigError: The disk of the cache is full, or its directory is not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        is_inside = error.filename is not None and Path(str(error.filename)).is_relative_to(cache_dir())
+        if not is_inside and error.errno not in _OF_WRITING:
+            raise
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> ConfigError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    text = f"cannot write the cache {str(cache_dir())!r}: {reason[:1].lower()}{reason[1:]}"
+    return ConfigError(Problem(VARIABLE, text, f"export {KEY}=DIR, with a writable directory"))
 
 
 def used_folder(name: str) -> Path:
-    """Return a folder of the cache, which `hydratune clean` does not remove from now on until this process ends."""
+    """Return a folder of the cache, which `hydratune clean` does not remove from now on until this process ends.
+
+    Raises:
+        ConfigError: The folder cannot be created.
+    """
     directory = cache_dir()
-    directory.mkdir(parents=True, exist_ok=True)
-    if directory not in _locks:
-        for descriptor in _locks.values():  # of another cache: a process of tests uses several
-            os.close(descriptor)
-        _locks.clear()
-        _locks[directory] = os.open(directory, os.O_RDONLY)
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(_locks[directory], fcntl.LOCK_SH)
     folder = directory / name
-    folder.mkdir(exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if directory not in _locks:
+            for descriptor in _locks.values():  # of another cache: a process of tests uses several
+                os.close(descriptor)
+            _locks.clear()
+            _locks[directory] = os.open(directory, os.O_RDONLY)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(_locks[directory], fcntl.LOCK_SH)
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _unwritable(error) from error
     return folder
 
 
@@ -164,18 +197,18 @@ def cached_map(
         return described(stream, json.dumps(key, sort_keys=True))
     text = json.dumps({"rows": content_hash(rows), **key}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
-    folder = used_folder(TOKENIZED)
-    return rows.map(
-        function,
-        batched=True,
-        with_indices=with_indices,
-        remove_columns=rows.column_names,
-        cache_file_name=str(folder / f"{fingerprint}.arrow"),
-        load_from_cache_file=True,
-        new_fingerprint=fingerprint,
-        num_proc=processes(len(rows)),
-        desc=what,
-    )
+    with writing_cache():
+        return rows.map(
+            function,
+            batched=True,
+            with_indices=with_indices,
+            remove_columns=rows.column_names,
+            cache_file_name=str(used_folder(TOKENIZED) / f"{fingerprint}.arrow"),
+            load_from_cache_file=True,
+            new_fingerprint=fingerprint,
+            num_proc=processes(len(rows)),
+            desc=what,
+        )
 
 
 def processes(rows: int) -> int | None:

@@ -312,6 +312,8 @@ def _load(files: Sequence[DataFile], types: Mapping[str, Type], selection: Selec
     ]
     try:
         return streamed_rows(table_files, columns) if streamed else cached_rows(table_files, columns)
+    except ConfigError:  # of the cache
+        raise
     except (ValueError, TypeError, OverflowError, OSError) as error:
         paths = ", ".join(str(file.path) for file in files)
         raise files[0].error(f"cannot read {paths}: {one_line(error, 200)}") from error

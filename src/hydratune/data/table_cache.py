@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.data.cache import ROWS, used_folder
+from hydratune.data.cache import ROWS, used_folder, writing_cache
 from hydratune.data.open_files import digest
 from hydratune.data.readers.column_types import Type, arrow_table
 from hydratune.data.readers.formats import FORMATS, binary_batches
@@ -82,7 +82,13 @@ def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
 
     Raises:
         ValueError: If a value does not fit into its column, or if a file changed while it was read.
+        ConfigError: If the cache cannot be written.
     """
+    with writing_cache():
+        return _cached_rows(files, features)
+
+
+def _cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
