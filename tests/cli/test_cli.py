@@ -34,6 +34,22 @@ def test_light_starts(arguments):
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_command_starts_without_standard_streams(closed, own_directory):
+    """It succeeds, and no file that it opens gets the number of a standard stream, into which libraries print."""
+    code = (
+        "import os, sys; sys.argv = ['hydratune', 'configs']\n"
+        "from hydratune.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "with open('numbers', 'w') as file: file.write(str(file.fileno() > 2))"
+    )
+    command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} {closed}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)  # noqa: S607
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (own_directory / "numbers").read_text() == "True"
+
+
 @pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--help"], ["--hydra-help"], ["--info", "config"]])
 def test_printing_imports_no_code_of_runs(arguments, tmp_path, monkeypatch):
     """Flags that only print import nothing of the packages that train, sweep, read data, or record.

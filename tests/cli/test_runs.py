@@ -1,5 +1,6 @@
 """`runs`, `show`, and `env`: what they print about run directories and the machine."""
 
+import errno
 import json
 import os
 import shlex
@@ -138,6 +139,17 @@ def test_run_status_survives_a_broken_config(make_run, text):
     """Other runs are listed nevertheless."""
     run = run_status(make_run("a", score=0.5, text=text))
     assert (run.state, run.name, run.score) == ("finished", "", None)
+
+
+def test_run_status_survives_a_journal_that_cannot_be_read(make_run, monkeypatch):
+    """One run of another user does not hide the others."""
+
+    def fail(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    directory = make_run("a", status="FAILED")
+    monkeypatch.setattr("hydratune.tracking.journal.open_stored", fail)
+    assert run_status(directory).state == "interrupted"
 
 
 def test_run_status_reads_no_texts_of_nested_lists(make_run):

@@ -14,7 +14,7 @@ import pytest
 
 from hydratune.cli import main
 from hydratune.tracking.client import connect
-from hydratune.utils.errors import FAILED, USER_ERROR, ConfigError
+from hydratune.utils.errors import FAILED, USER_ERROR, ConfigError, Problem
 from processes import HYDRATUNE, hydratune
 
 # `FAULT` is a command of the shell, run in the process of the training before step 5.
@@ -106,7 +106,25 @@ def test_run_ends_if_its_directory_is_removed(run, disk):
     assert (code, sorted(states)) == (0, ["FAILED", "FINISHED"]), said
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EMFILE, None, "library"])
+def test_error_after_the_store_was_created_is_reported(monkeypatch, capsys, toy):
+    """The first run of a project removes its own directory, and leaves that of the store."""
+
+    def fail(*_, **__):
+        Path("outputs/mlflow.db").touch()
+        raise ConfigError(Problem("x", "an error of the store"))
+
+    monkeypatch.setattr("sys.argv", ["hydratune", *toy])
+    monkeypatch.setattr(main, "guard_output", lambda: None)
+    monkeypatch.setattr("hydratune.cli.train.run", fail)
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert (end.value.code, capsys.readouterr().err.splitlines()[-1]) == (USER_ERROR, "error: an error of the store")
+    assert [path.name for path in Path("outputs").iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EMFILE, errno.EACCES, errno.EFBIG, None, "library"]
+)
 @pytest.mark.parametrize("verb", ["sync", "predict"])
 def test_command_reports_fault_of_system(monkeypatch, capsys, verb, number):
     """One error with a hint, without a traceback, and exit code 1; other errors of files are not hidden."""
@@ -124,6 +142,50 @@ def test_command_reports_fault_of_system(monkeypatch, capsys, verb, number):
         main.main()
     lines = capsys.readouterr().err.splitlines()
     assert (end.value.code, [line.partition(":")[0].strip() for line in lines]) == (FAILED, ["error", "hint"])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "outputs/" + "x" * 300, "\udcff"], ids=["long", "long part", "bytes"])
+@pytest.mark.parametrize("command", [["init"], ["show"], ["predict", "latest"], ["check", "dataset.files.train="]])
+def test_impossible_name_is_an_error_of_the_user(monkeypatch, capsys, command, name):
+    """A name that is too long, or not UTF-8, is one error without a traceback; nothing is created."""
+    arguments = [*command[:-1], command[-1] + name] if command[-1].endswith("=") else [*command, name]
+    monkeypatch.setattr("sys.argv", ["hydratune", *arguments])
+    monkeypatch.setattr(main, "guard_output", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    errors = capsys.readouterr().err
+    assert (end.value.code, errors.startswith("error: ")) == (USER_ERROR, True), errors
+    assert not [*Path.cwd().iterdir()]
+
+
+def test_working_directory_that_is_not_utf8_is_an_error_of_the_user(own_directory):
+    """Before anything is written there."""
+    folder = own_directory / "a\udcff"
+    folder.mkdir()
+    ended = subprocess.run([HYDRATUNE, "--dry-run"], capture_output=True, text=True, check=False, cwd=folder)
+    assert ended.returncode == USER_ERROR
+    assert "Traceback" not in ended.stderr
+    assert not [*folder.iterdir()]
+
+
+def test_removed_working_directory_is_an_error_of_the_user():
+    """Without a traceback."""
+    ended = subprocess.run(
+        ["sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && exec {HYDRATUNE} --dry-run"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == USER_ERROR
+    assert "Traceback" not in ended.stderr
+
+
+def test_removed_docstrings_are_an_error_of_the_user():
+    """Transformers cannot be imported without them."""
+    environment = {**os.environ, "PYTHONOPTIMIZE": "2"}
+    ended = subprocess.run([HYDRATUNE, "--dry-run"], capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == USER_ERROR
+    assert ended.stderr.startswith("error: PYTHONOPTIMIZE")
 
 
 @pytest.mark.parametrize("verb", ["train", "resume", "sweep", "predict", "evaluate"])

@@ -332,10 +332,11 @@ def _dump(settings: Mapping[str, Any]) -> str:
 def _create(directory: Path, configs: Mapping[str, str]) -> list[Path]:
     """Write all files, check the experiment, and return the paths; after an error, nothing remains."""
     existed = directory.exists()
+    new_parents = [folder for folder in directory.parents if not folder.exists()]
     files = {f"{_CONF}/{name}": text for name, text in configs.items()}
     files |= {"pyproject.toml": _PYPROJECT, ".gitignore": _GITIGNORE}
     files["README.md"] = _README.format(name=directory.resolve().name, experiment=_EXPERIMENT)
-    with _removed_after_an_error(directory, existed):
+    with _removed_after_an_error(directory, existed, new_parents):
         for name, text in files.items():
             make_directory((directory / name).parent)
             write_text(directory / name, text)
@@ -345,13 +346,17 @@ def _create(directory: Path, configs: Mapping[str, str]) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _removed_after_an_error(directory: Path, existed: bool) -> Iterator[None]:
+def _removed_after_an_error(directory: Path, existed: bool, new_parents: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        remove_tree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a name that is too long
+            remove_tree(directory, ignore_errors=True)
         if existed:
             make_directory(directory)
+        with contextlib.suppress(OSError):  # another process has created files there
+            for folder in new_parents:
+                folder.rmdir()
         raise
 
 

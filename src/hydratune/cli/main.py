@@ -30,7 +30,7 @@ from hydratune.utils.errors import (
     Problem,
     similar,
 )
-from hydratune.utils.logs import guard_output, log_to_terminal, set_verbosity
+from hydratune.utils.logs import guard_output, log_to_terminal, open_streams, set_verbosity
 from hydratune.utils.messages import print_error, print_errors
 from hydratune.utils.provenance import redact
 from hydratune.utils.python_processes import protect_children
@@ -82,16 +82,24 @@ _ALIASES = {
     "mlflow": "ui",
 }
 _EXPORT = "the model of a run is in RUN/model; to upload it, use `hydratune push RUN --to OWNER/NAME`"
-_FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory
+# Faults of disks, permissions, memory, and limits of the system, which no command can avoid.
+_FAULTS = (
+    *(errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS, errno.ESTALE),
+    *(errno.EACCES, errno.ELOOP, errno.EPERM),
+    *(errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ENOMEM),
+)
+_LONGEST_NAME = 300  # characters of a name in a message
 _GRACE = 10.0  # seconds in which a command ends after a signal, if it is not training and has no child processes
 _RESUMABLE = ("train", "resume", "lr-find")  # and `sweep finish`
 _LARGE = (*_RESUMABLE, "sweep", "check", "evaluate", "predict")  # verbs that import torch
+_NO_DOCSTRINGS = 2  # level of optimization, as in `python -OO`
 _ADDRESS_SPACE = 2_500_000  # KB that torch and the other libraries map; with less, torch aborts the process
 _UNMAPPED = ("failed to map segment", "cannot allocate memory")  # messages of the dynamic linker
 
 
 def main() -> None:
     """Run the console script; docs/faults.md lists its exit codes."""
+    open_streams()
     gc_tuning.defer_gc()
     protect_children()
     turn_off_telemetry()
@@ -112,6 +120,8 @@ def main() -> None:
         sys.exit(FAILED)
     except (ImportError, MemoryError, OSError) as error:
         sys.exit(_report_fault(error))
+    except UnicodeEncodeError as error:
+        sys.exit(_report_name(error))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)  # below the progress bar
         sys.exit(INTERRUPTED)
@@ -175,10 +185,10 @@ def dispatch(arguments: Sequence[str]) -> int:
     else:
         from hydratune.cli.train_or_print import train_or_print
 
-        _check_address_space()
+        _check_process()
         return train_or_print(arguments)
     if verb in _LARGE:
-        _check_address_space()
+        _check_process()
     module, _, function = VERBS[verb].partition(":")
     return getattr(importlib.import_module(module), function)(rest) or 0
 
@@ -226,8 +236,11 @@ def _check_open_secrets(arguments: Sequence[str]) -> None:
             raise ConfigError(Problem("--uri", text, hint))
 
 
-def _check_address_space() -> None:
-    """Raise ConfigError if the limit of the address space is too small to import torch."""
+def _check_process() -> None:
+    """Raise ConfigError if this process cannot import torch or transformers."""
+    if sys.flags.optimize >= _NO_DOCSTRINGS:
+        text = f"{KEY}=2 removes docstrings, without which transformers cannot be imported"
+        raise ConfigError(Problem("PYTHONOPTIMIZE", text, f"unset {KEY}, or set {KEY}=1"))
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < _ADDRESS_SPACE * 1024:
         text = f"{KEY} is {limit // 1024} KB, but PyTorch needs at least {_ADDRESS_SPACE} KB of address space"
@@ -246,6 +259,12 @@ def _report_fault(error: ImportError | MemoryError | OSError) -> int:
     if isinstance(error, FileNotFoundError) and error.filename and not Path(error.filename).parent.exists():
         print_error(f"the directory {str(Path(error.filename).parent)!r} was removed while the command was running")
         return FAILED
+    if isinstance(error, FileNotFoundError) and not _has_cwd():
+        print_error("the working directory was removed", "change to another directory")
+        return USER_ERROR
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        print_error(_os_fault(error), "use a shorter name")
+        return USER_ERROR
     if isinstance(error, OSError) and error.errno not in _FAULTS:
         raise error
     if isinstance(error, ImportError) and not any(text in str(error).lower() for text in _UNMAPPED):
@@ -253,3 +272,19 @@ def _report_fault(error: ImportError | MemoryError | OSError) -> int:
     cause = _os_fault(error) if isinstance(error, OSError) else "out of memory; see `ulimit -v`"
     print_error(cause, "run the same command again once this is fixed")
     return FAILED
+
+
+def _has_cwd() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _report_name(error: UnicodeEncodeError) -> int:
+    """Print the name of a file or directory that is not valid UTF-8, which Python decodes to lone surrogates."""
+    if error.reason != "surrogates not allowed":
+        raise error
+    print_error(f"a name is not valid UTF-8: {error.object[:_LONGEST_NAME]!r}", "rename the file or the directory")
+    return USER_ERROR

@@ -83,7 +83,11 @@ def _state(directory: Path) -> str:
     if _is_locked(directory / LOCK):
         return RUNNING
     state, has_ended, tags = INTERRUPTED, False, dict[str, str]()
-    for entry in Journal(directory).entries(0):
+    try:
+        entries = [*Journal(directory).entries(0)]
+    except OSError:  # the journal of another user
+        return INTERRUPTED
+    for entry in entries:
         tags |= entry.values["tags"] if entry.kind in ("run", "continue", "tags") else {}
         if entry.kind in ("run", "continue", "status"):
             has_ended = entry.kind == "status"

@@ -197,8 +197,9 @@ def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
     except ConfigError:
         if not is_saved(directory):
             remove_tree(directory)
-            for folder in parents:
-                folder.rmdir()
+            with suppress(OSError):  # a store or another run is there
+                for folder in parents:
+                    folder.rmdir()
         raise
 
 

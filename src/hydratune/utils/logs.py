@@ -20,6 +20,7 @@ _CURSOR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")  # cursor movements that a progres
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
 
+_STDERR = 2  # the highest number of a standard stream
 _BAR_DELAY = 1.0  # seconds before a progress bar of datasets appears
 QUIET, VERBOSE = "quiet", "verbose"
 VERBOSITY = "HYDRATUNE_VERBOSITY"  # variable of the environment, which the processes of a run inherit
@@ -98,10 +99,26 @@ def quiet_libraries() -> None:
         transformers.utils.logging.set_verbosity_info()
         datasets.utils.logging.set_verbosity_info()
         return
-    for name in ("mlflow.store.db.utils", "alembic.runtime.migration"):  # log that they create the tables of a store
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # logs that it creates tables
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # logs a line for each request to the Hub
     logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # our own error reports a broken file
+
+
+def open_streams() -> None:
+    """Open the standard streams that this process was started without, e.g. by `hydratune ... >&-`, on the null device.
+
+    Otherwise, the next file that is opened would get the number of such a stream, and libraries would print into it.
+    """
+    descriptor = 0
+    while descriptor <= _STDERR:  # `open` returns the lowest number that is free
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor <= _STDERR:
+            os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def guard_output() -> None:
