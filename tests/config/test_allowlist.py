@@ -51,6 +51,8 @@ def test_error_of_a_wrong_module_names_the_package(path, exported):
             ["trainer.args.activation_checkpointing_kwargs.x", "trainer.callbacks.early.patience", "dataset", "args"],
         ),
         ("transformers.Seq2SeqTrainer", "trainer", ["trainer.args.x", "trainer.callbacks.x", "sweep.sampler.x"]),
+        ("hydratune.training.Trainer", "trainer", ["trainer.args.x", "task.extra_metrics.x", "dataset", "sweep"]),
+        ("hydratune.sweep.CmaEsSampler", "sweep.sampler", ["sweep.x", "task.x", "model"]),
         ("transformers.EarlyStoppingCallback", "trainer.callbacks.x", ["trainer.callbacks.x.y", "trainer", "task.x"]),
         ("hydratune.data.LocalFiles", "dataset", ["trainer.args.x", "trainer.callbacks.x", "trainer"]),
         ("peft.LoraConfig", "adapter.config", ["model.x", "trainer.args.x"]),

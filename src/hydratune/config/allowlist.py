@@ -28,10 +28,11 @@ _PEFT = (
     *("lora.config.LoraConfig", "oft.config.OFTConfig", "p_tuning.config.PromptEncoderConfig"),
     *("prefix_tuning.config.PrefixTuningConfig", "randlora.config.RandLoraConfig", "vera.config.VeraConfig"),
 )
+_OWN = "hydratune.config.configurable.Configurable"
 # Class -> keys at which a config may name it or a subclass; elsewhere it would escape the checks of its arguments.
 # Functions and other classes may write files, download, or run code that they are given.
 _KINDS = {
-    "hydratune.config.configurable.Configurable": r"(?!trainer\b).*",
+    _OWN: r"(?!trainer\b).*",  # unless it is of another kind, too
     "optuna.samplers._base.BaseSampler": r"sweep\.sampler\b.*",
     **dict.fromkeys((f"peft.tuners.{name}" for name in _PEFT), r"adapter\b.*"),
     "transformers.trainer.Trainer": "trainer",
@@ -126,8 +127,8 @@ def check_target(path: Any, key: str) -> Problem | None:
     kinds = _kinds(definition)
     if any(part.startswith("_") for part in path.split(".")) or not kinds:
         return Problem(key, f"{KEY} must be {_USABLE}, not {path!r}", how_to_allow(path))
-    place = key.removesuffix("._target_")
-    if place and not any(re.fullmatch(_KINDS[kind], place) for kind in kinds):
+    place, narrower_kinds = key.removesuffix("._target_"), kinds - {_OWN}
+    if place and not any(re.fullmatch(_KINDS[kind], place) for kind in narrower_kinds or kinds):
         return Problem(key, f"{path!r} is not allowed at {KEY}, where its arguments are not checked", f"remove {place}")
     return None
 
