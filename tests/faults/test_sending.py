@@ -253,8 +253,14 @@ def test_config_puts_no_variable_into_a_revision(file_with, own_directory, value
     )
 
 
-SETTINGS = ["wandb/settings", ".wandb/settings", ".comet.config", ".env", ".codecarbon.config", ".dvc/config"]
-REPORTERS = ["wandb", "all", "[comet_ml, tensorboard]"]
+SETTINGS = {
+    "wandb/settings": "wandb",
+    ".wandb/settings": "wandb",
+    ".comet.config": "comet_ml",
+    ".env": "comet_ml",
+    ".codecarbon.config": "codecarbon",
+    ".dvc/config": "dvclive",
+}
 
 
 @pytest.fixture
@@ -271,18 +277,18 @@ def settings(own_directory, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("reporter", REPORTERS)
-def test_settings_of_the_project_choose_no_server_of_a_tracker(settings, name, reporter):
+@pytest.mark.parametrize(("name", "tracker"), SETTINGS.items())
+@pytest.mark.parametrize("reporters", ["{}", "all", "[tensorboard, {}]"])
+def test_settings_of_the_project_choose_no_server_of_a_tracker(settings, name, tracker, reporters):
     """The client of a tracker would send the user's key there."""
     settings(name)
-    assert refused(f"trainer.args.report_to={reporter}") == {"report_to"}
+    assert refused(f"trainer.args.report_to={reporters.format(tracker)}") == {"report_to"}
 
 
-@pytest.mark.parametrize("reporter", ["none", "tensorboard", "[none]", "[]"])
-def test_settings_of_trackers_do_not_matter_without_a_tracker(settings, reporter):
+@pytest.mark.parametrize("reporter", ["none", "tensorboard", "[none]", "[]", "wandb"])
+def test_settings_do_not_matter_to_other_trackers(settings, reporter):
     """Positive control."""
-    settings()
+    settings(".env")
     assert refused(f"trainer.args.report_to={reporter}") == set()
 
 

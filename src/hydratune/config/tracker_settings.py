@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,32 @@ from hydratune.utils.errors import KEY, Problem
 from hydratune.utils.stored_files import read_regular
 
 REPORTERS = "trainer.args.report_to"
-# Files that clients of trackers read in the working directory, whichever of them is used.
-_FILES = (".codecarbon.config", ".comet.config", ".dvc/config", ".dvc/config.local", ".env", ".neptune/config")
-_FOLDERS_OF_WANDB = ("wandb", ".wandb")
+# Tracker -> files that its client reads in the working directory.
+_FILES = {
+    "codecarbon": (".codecarbon.config",),
+    "comet_ml": (".comet.config", ".env"),
+    "dvclive": (".dvc/config", ".dvc/config.local"),
+    "wandb": ("wandb/settings", ".wandb/settings"),
+}
+_ALL = "all"  # each tracker that is installed
 _UNREADABLE = ""
-_WITHOUT_SETTINGS = ("none", "tensorboard")  # reporters that read no settings
 
 
-def settings_here() -> dict[Path, list[str]]:
-    """Return each settings file of a tracker in the working directory, with what the user trusts: its digest."""
-    names = (*_FILES, *(f"{folder}/settings" for folder in _FOLDERS_OF_WANDB))
-    paths = (Path.cwd() / name for name in names)
+def settings_here(reporters: Collection[str] = (_ALL,)) -> dict[Path, list[str]]:
+    """Return each settings file of some trackers in the working directory, with what the user trusts: its digest."""
+    files = (name for tracker, names in _FILES.items() if {tracker, _ALL} & {*reporters} for name in names)
+    paths = (Path.cwd() / name for name in files)
     return {path: [_digest(path)] for path in paths if os.path.lexists(path)}
 
 
 def problems(reporters: Any) -> Iterator[Problem]:
-    """Yield an error for each settings file of a tracker that the user has not trusted, if a tracker is used.
+    """Yield an error for each settings file that a tracker would read and that the user has not trusted.
 
     Args:
         reporters: Value of `trainer.args.report_to`: a name or a list of names.
     """
     names = [reporters] if isinstance(reporters, str) else reporters or []
-    if all(name in _WITHOUT_SETTINGS for name in names):
-        return
-    for path, digest in settings_here().items():
+    for path, digest in settings_here([str(name) for name in names]).items():
         if digest == [_UNREADABLE] or not places.is_trusted(path, digest):
             file = path.relative_to(Path.cwd())
             text = f"{file} can name the server to which {KEY} sends your key, and you have not trusted it"
