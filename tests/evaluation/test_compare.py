@@ -17,6 +17,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from hydratune.cli.main import dispatch
 from hydratune.evaluation.compare.best_two import best_two
+from hydratune.evaluation.compare.pairing import next_steps
 from hydratune.evaluation.compare.runs import Run
 from hydratune.tracking.client import connect
 from hydratune.tracking.runs_view import PARENT
@@ -774,3 +775,68 @@ def test_the_difference_of_labels_is_named(record, monkeypatch, capsys, first, s
     monkeypatch.setattr(Run, "label_names", property(lambda run: [*(first if run.label == "A" else second)]))
     dispatch(["compare", *runs])
     assert expected in capsys.readouterr().out
+
+
+@pytest.fixture
+def trials(own_directory):
+    """Trials of a sweep, of which some were retrained."""
+
+    def make(count, *retrained):
+        sweep = own_directory / "multirun" / "s"
+        for number in range(count):
+            (sweep / str(number)).mkdir(parents=True)
+        (sweep / "sweep.json").write_text("{}")
+        for number in retrained:
+            folder = sweep / "best" / f"trial={number}" / "seed=7"
+            folder.mkdir(parents=True)
+            (folder / "metrics.json").write_text("{}")
+        return [
+            SimpleNamespace(label=f"T{i}", id=f"id{i}", rows=(), directory=sweep / str(i), sweep=sweep)
+            for i in range(count)
+        ]
+
+    return make
+
+
+def commands(lines):
+    """The commands in sentences."""
+    return [line.partition("hydratune ")[2] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("retrained", "expected"),
+    [
+        ((), ["sweep finish multirun/s --trial 0", "sweep finish multirun/s --trial 1"]),
+        ((1,), ["sweep finish multirun/s --trial 0"]),
+        ((0, 1), []),
+    ],
+)
+def test_trials_name_the_commands_that_test_them(trials, retrained, expected):
+    """Each trial that was not retrained is, and then the retrainings are compared."""
+    compare = "compare multirun/s/best/trial=0/* multirun/s/best/trial=1/*"
+    assert commands(next_steps(trials(2, *retrained))) == [*expected, compare]
+
+
+def test_many_trials_name_the_best_one(trials):
+    """Nobody retrains all trials of a sweep."""
+    assert commands(next_steps(trials(9))) == ["sweep finish multirun/s"]
+
+
+def test_runs_are_compared_with_retrainings_as_they_are(trials):
+    """A run with predictions is not trained again."""
+    (trial,) = trials(1, 0)
+    run = SimpleNamespace(label="R", id="id", rows=[1], directory=Path("outputs/a").absolute(), sweep=None)
+    assert commands(next_steps([trial, run])) == ["compare multirun/s/best/trial=0/* outputs/a"]
+    assert next_steps([run]) == []
+
+
+@pytest.mark.parametrize(
+    ("retrained", "command"),
+    [((), "sweep finish multirun/s"), ((2, 10), "compare multirun/s/best/trial=2/* multirun/s/best/trial=10/*")],
+)
+def test_sweep_is_answered_with_the_command_that_compares_its_trials(trials, retrained, command):
+    """A sweep is no run."""
+    trials(1, *retrained)
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["compare", "multirun/s", "latest"])
+    assert commands(caught.value.problems[0].hints)[0] == command

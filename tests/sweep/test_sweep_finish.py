@@ -433,3 +433,16 @@ def fake_study_of(name):
     """The study of a sweep by its name."""
     plan, cfg = open_sweep(name)
     return Study(plan, build(cfg.sweep))
+
+
+@pytest.mark.usefixtures("trained")
+def test_selection_names_how_the_trial_was_selected(sweep, capsys):
+    """As the first of the best trials, or by its number."""
+    name = sweep(fake(0.01, 0, 0.9), fake(0.1, 0, 0.9), fake(0.001, 0, 0.4))
+    lines = []
+    for more in ((), ("--trial", "2")):
+        finish(name, "-n", *more)
+        lines += [line for line in capsys.readouterr().out.splitlines() if line.startswith("selected ")]
+    best, other = lines
+    assert "the first of 2" in best and "--trial" not in best
+    assert "--trial" in other and "best" not in other

@@ -72,7 +72,7 @@ def test_experiment_note_says_that_the_best_runs_are_tied():
     client = FakeClient(*(fake_run(name, value) for name, value in (("new", 0.9), ("worse", 0.1), ("old", 0.9))))
     write_experiment_note(client, "1", nothing_to_compare)
     first = client.tags[notes.NOTE].splitlines()[0]
-    assert "(old, tied with 1 other)" in first
+    assert "(old, the first of 2 with this value)" in first
 
 
 def test_experiment_note_compares_the_ranked_runs():

@@ -181,9 +181,11 @@ def _fresh_seeds(plan: Plan, used_seeds: set[int]) -> list[int]:
 
 
 def _selection(plan: Plan, row: results.TrialRow, rows: Sequence[results.TrialRow]) -> str:
-    """Return a line with the score that selected a trial, labeled as such because it has a selection bias."""
-    count, scores = len(results.ranked(plan, rows)), results.scores_text(plan, row)
-    return f"selected on validation, as the best of {count} trials: {scores}"
+    """Return a line with the validation score of a trial, labeled as such if the score selected the trial."""
+    ranked, scores = results.ranked(plan, rows), results.scores_text(plan, row)
+    if row.number != ranked[0].number or len(plan.objectives) > 1:
+        return f"selected by --trial, of {len(ranked)} trials; on validation: {scores}"
+    return f"selected on validation, as the best of {len(ranked)} trials: {scores}{results.ties(plan, rows, row)}"
 
 
 def _alone(plan: Plan) -> Any:

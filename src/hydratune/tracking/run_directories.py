@@ -64,6 +64,11 @@ def finish_command(sweep: Path, trial: int | str | None = None) -> str:
     return shlex.join([cli_path(), "sweep", "finish", os.path.relpath(sweep), *flags])
 
 
+def retrainings(sweep: Path, number: int | str) -> str:
+    """Return the retrainings of a trial as a shell pattern, which `compare` takes once they are finished."""
+    return f"{shlex.quote(os.path.relpath(sweep / BEST / f'trial={number}'))}/*"
+
+
 def retrained(sweep: Path, number: int | str) -> list[Path]:
     """Return the directories of the finished retrainings of a trial.
 

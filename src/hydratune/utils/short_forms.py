@@ -99,13 +99,13 @@ def share_text(share: float, decimals: int = 1) -> str:
 
 
 def ties_text(values: Iterable[float], best: float) -> str:
-    """Return how many other values equal the best one, after a comma; empty if none does.
+    """Return how many values equal the best one, of which the first is the best, after a comma; empty without a tie.
 
     >>> ties_text([0.9, 0.8, 0.9, 0.9], 0.9)
-    ', tied with 2 others'
+    ', the first of 3 with this value'
     """
-    count = sum(value == best for value in values) - 1
-    return f", tied with {count} other{'s' * (count > 1)}" if count > 0 else ""
+    count = sum(value == best for value in values)
+    return f", the first of {count} with this value" if count > 1 else ""
 
 
 def is_finite(value: object) -> TypeGuard[float]:

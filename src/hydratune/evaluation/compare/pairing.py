@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydratune.evaluation.compare.paired_tests import (
@@ -20,8 +21,11 @@ from hydratune.evaluation.compare.runs import NotComparableError, Run
 from hydratune.evaluation.compare.sets import RowsMetric, metric_of_rows, rows_of
 from hydratune.evaluation.compare.wording import Comparison, Unit
 from hydratune.tasks.base import Task
+from hydratune.tracking.run_directories import finish_command, retrained, retrainings
 from hydratune.utils.files import GROUP, PREDICTIONS
+from hydratune.utils.provenance import cli_path
 
+_MOST_STEPS = 4  # trials whose commands are listed
 TWO_MODELS = "these two trained models, on this fixed test set"
 _TRUTHS = ("label", "labels", "answers")  # keys of a decoded row with the true labels or answers
 
@@ -117,15 +121,32 @@ def _different_labels(first: Run, second: Run) -> str:
 
 def untested(run: Run) -> str:
     """Return why a run has no predictions for test rows, and what to do."""
-    if sweep := run.sweep:
-        command = shlex.join(["hydratune", "sweep", "finish", os.path.relpath(sweep)])
-        return f"{run.label} is a trial, which a sweep does not evaluate on test; to test the best one, run `{command}`"
+    if run.sweep:
+        return f"{run.label} is a trial, which a sweep does not evaluate on test"
     if run.is_tested:
         return f"{run.label} has no {PREDICTIONS}, which has its predictions for the test rows"
     return (
         f"{run.label} has no test split; score each run with `hydratune evaluate RUN dataset.files.test=FILE`, "
         "or train with dataset.test_size=0.1"
     )
+
+
+def next_steps(runs: Sequence[Run]) -> list[str]:
+    """Return sentences with the commands that retrain and test trials, and then compare them; empty without trials."""
+    trials = [(run, sweep) for run in runs if not run.rows and run.directory and (sweep := run.sweep)]
+    if not trials:
+        return []
+    if len(trials) > _MOST_STEPS:
+        sweeps = dict.fromkeys(sweep for _, sweep in trials)
+        return [f"to retrain and test the best trial: {finish_command(sweep)}" for sweep in sweeps]
+    steps, sides = [], {run.label: shlex.quote(os.path.relpath(run.directory or run.id)) for run in runs}
+    for run, sweep in trials:
+        number = Path(os.path.relpath(run.directory or "", sweep)).parts[0]
+        sides[run.label] = retrainings(sweep, number)
+        if not retrained(sweep, number):
+            steps.append(f"to retrain and test {run.label}: {finish_command(sweep, number)}")
+    patterns = " ".join(dict.fromkeys(sides.values()))
+    return [*steps, f"{'then, ' if steps else ''}to compare them on test: {cli_path()} compare {patterns}"]
 
 
 def different_rows(first: Run, second: Run) -> str:

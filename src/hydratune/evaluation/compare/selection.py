@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydratune.evaluation.compare.runs import Run, letters, open_run
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.journal import not_tracked
+from hydratune.tracking.run_directories import finish_command, retrained, retrainings
 from hydratune.tracking.run_lookup import RunLookup
 from hydratune.tracking.runs_view import PARENT
 from hydratune.tracking.stores import experiments, search_runs
 from hydratune.utils.errors import ConfigError, Problem, invalid_value, similar
+from hydratune.utils.files import PLAN
+from hydratune.utils.provenance import cli_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,12 +73,37 @@ def chosen(
 
 def _ref(lookup: RunLookup, text: str) -> RunRef:
     """Return the one run that RUN stands for."""
-    run = lookup.find(text)
+    try:
+        run = lookup.find(text)
+    except ConfigError as error:
+        if sweep := _sweep(lookup, text):
+            hint = "\n".join(_sweep_steps(sweep))
+            raise ConfigError(*(replace(problem, hint=hint) for problem in error.problems)) from error
+        raise
     if run.directory is None or run.recorded_directory:
         return lookup.stores.client(), run.run_id, None
     if run_pointer := checked_pointer(run.directory):
         return lookup.stores.client(run_pointer["uri"]), run_pointer["run_id"], run.directory
     raise ConfigError(not_tracked(run.directory))
+
+
+def _sweep(lookup: RunLookup, text: str) -> Path | None:
+    """Return the directory of the sweep that RUN stands for; None if it stands for none."""
+    with suppress(ConfigError):
+        directory = lookup.find(text, True).directory
+        return directory if directory and (directory / PLAN).is_file() else None
+    return None
+
+
+def _sweep_steps(sweep: Path) -> Iterator[str]:
+    """Yield hints with the commands that compare trials of a sweep."""
+    numbers = sorted({path.parent.name.removeprefix("trial=") for path in retrained(sweep, "*")}, key=len)
+    if len(numbers) > 1:
+        patterns = " ".join(retrainings(sweep, number) for number in numbers)
+        yield f"compare its retrained trials: {cli_path()} compare {patterns}"
+    else:
+        yield f"retrain and test its best trial, then the second best, which the end names: {finish_command(sweep)}"
+    yield f"see its trials: {shlex.join([cli_path(), 'sweep', 'status', os.path.relpath(sweep)])}"
 
 
 def _last(client: MlflowClient, experiment: str | None, last: int | None, include_all: bool) -> Iterator[RunRef]:

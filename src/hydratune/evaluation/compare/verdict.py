@@ -10,6 +10,7 @@ from hydratune.evaluation.compare.pairing import (
     compare_pair,
     compare_with_best,
     different_rows,
+    next_steps,
     rescored,
     untested,
 )
@@ -89,6 +90,7 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
         _judge_pair(finished[0], finished[1], verdict)
     elif len(finished) > 2:
         _judge_against_best(finished, verdict)
+    verdict.remarks += next_steps(finished)
     return verdict
 
 
