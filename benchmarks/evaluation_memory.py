@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
-from common import finish, in_turn, parse, parser
+from common import make_parser, parse_args, report_results, run_interleaved
 from rich.table import Table
 
 # Evaluation -> its metrics.
@@ -28,13 +28,13 @@ METRICS = {
     "all probabilities (roc_auc, average_precision)": ["roc_auc", "average_precision"],
 }
 CALIBRATIONS = {"fit of a temperature": "temperature", "fit of an isotonic regression": "isotonic"}
-PLAIN = "plain Trainer (accuracy)"
-KINDS = (*METRICS, *CALIBRATIONS, PLAIN)
+BASELINE = "plain Trainer (accuracy)"
+KINDS = (*METRICS, *CALIBRATIONS, BASELINE)
 GIB = 1024**2  # in KiB, the unit of ru_maxrss on Linux
 
 
 def measure(kind: str, rows: int, labels: int) -> float:
-    """GiB of peak memory above that before the evaluation, in this process."""
+    """Evaluate in this process, and return by how many GiB its peak memory grows."""
     import numpy as np
     from datasets import Dataset
     from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Seq2SeqTrainingArguments
@@ -81,34 +81,35 @@ def measure(kind: str, rows: int, labels: int) -> float:
         )
         trainer = Trainer(BertForSequenceClassification(config), args, **arguments)
         trainer.remove_callback(PrinterCallback)
-        trainer.evaluate(data.select(range(256)))  # allocators and caches
+        trainer.evaluate(data.select(range(256)))  # warms up allocators and caches
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         trainer.evaluate(data)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / GIB
 
 
 def main() -> None:
-    """Measures all, prints the table and writes it as JSON."""
-    made = parser(__doc__, rounds=1)
-    made.add_argument("--rows", type=int, default=100_000)
-    made.add_argument("--labels", type=int, default=1_000)
-    made.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help="of: %(choices)s")
-    given = parse(made)
-    if given.quick:
-        given.rows, given.labels = 1_000, 100
+    """Run the benchmark, print the table, and write it as JSON."""
+    parser = make_parser(__doc__, rounds=1)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--labels", type=int, default=1_000)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help="of: %(choices)s")
+    args = parse_args(parser)
+    if args.quick:
+        args.rows, args.labels = 1_000, 100
     multiprocessing.set_forkserver_preload(
         ["hydratune.tasks.sequence_classification", "hydratune.training.trainer.trainer"]
     )
-    said = in_turn(given.rounds, {kind: partial(measure_apart, kind, given.rows, given.labels) for kind in given.kinds})
-    title = f"{given.rows:,} rows, {given.labels:,} labels"
+    measures = {kind: partial(measure_in_new_process, kind, args.rows, args.labels) for kind in args.kinds}
+    measurements = run_interleaved(args.rounds, measures)
+    title = f"Evaluation memory, {args.rows:,} rows, {args.labels:,} labels"
     table = Table("evaluation", "GiB in addition to model and rows", title=title)
-    for kind, gib in said.items():
+    for kind, gib in measurements.items():
         table.add_row(kind, f"{statistics.median(gib):.3f}")
-    finish(__file__, given.out, [table], {"rows": given.rows, "labels": given.labels, "gib": said})
+    report_results(__file__, args.out, [table], {"rows": args.rows, "labels": args.labels, "gib": measurements})
 
 
-def measure_apart(kind: str, rows: int, labels: int) -> float:
-    """`measure` in a process of its own, a fork of one that has imported the libraries."""
+def measure_in_new_process(kind: str, rows: int, labels: int) -> float:
+    """Call `measure` in a fork of a process that has imported the libraries."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
         return pool.submit(measure, kind, rows, labels).result()
 

@@ -28,17 +28,17 @@ from transformers import (
 
 
 def course(tokenizer: Any) -> tuple[dict[str, Any], Any]:
-    """The Hugging Face course, chapter 3: batches of 8 that are padded to their own longest row, fp32, 5e-5."""
+    """Hugging Face course, chapter 3: batches of 8, padded to their longest row, fp32, learning rate 5e-5."""
     return {"truncation": True}, DataCollatorWithPadding(tokenizer)
 
 
 def run_glue(tokenizer: Any) -> tuple[dict[str, Any], Any]:  # noqa: ARG001
-    """The defaults of transformers' `run_glue.py`: batches of 8, every row padded to 128 tokens, fp32, 5e-5."""
+    """Defaults of transformers' `run_glue.py`: batches of 8, padded to 128 tokens, fp32, learning rate 5e-5."""
     return {"padding": "max_length", "max_length": 128, "truncation": True}, default_data_collator
 
 
 def by_hand(tokenizer: Any) -> tuple[dict[str, Any], Any]:
-    """The course's script with the arguments that hydratune passes to Trainer, in `--settings`."""
+    """Script of the course with the TrainingArguments of hydratune, which `--settings` has."""
     return course(tokenizer)
 
 
@@ -47,14 +47,14 @@ SCRIPTS: dict[str, Callable[[Any], tuple[dict[str, Any], Any]]] = {
 }
 
 
-def scores(said: EvalPrediction) -> dict[str, float]:
-    """The metrics of the course for MRPC."""
-    answers = said.predictions.argmax(-1)
-    return {"accuracy": accuracy_score(said.label_ids, answers), "f1": f1_score(said.label_ids, answers)}
+def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Compute the metrics that the course uses for MRPC."""
+    labels, predicted = prediction.label_ids, prediction.predictions.argmax(-1)
+    return {"accuracy": accuracy_score(labels, predicted), "f1": f1_score(labels, predicted)}
 
 
 def main() -> None:
-    """Trains, and tests where asked."""
+    """Train a model, and test it with `--test`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("script", choices=list(SCRIPTS))
     parser.add_argument("--rows", type=Path, required=True, help="directory of train.jsonl and test.jsonl")
@@ -66,40 +66,40 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="TrainingArguments as JSON")
     parser.add_argument("--attention", help="attention implementation [default: chosen by transformers]")
     parser.add_argument("--test", action="store_true")
-    given = parser.parse_args()
+    args = parser.parse_args()
 
-    set_seed(given.seed)
-    tokenizer = AutoTokenizer.from_pretrained(given.checkpoint)
-    arguments, collator = SCRIPTS[given.script](tokenizer)
-    files = {split: str(given.rows / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    set_seed(args.seed)
+    tokenizer = AutoTokenizer.from_pretrained(args.checkpoint)
+    tokenizer_args, collator = SCRIPTS[args.script](tokenizer)
+    files = {split: str(args.rows / f"{split}.jsonl") for split in ("train", "validation", "test")}
     rows = load_dataset("json", data_files=files)
-    encoded = rows.map(lambda batch: tokenizer(batch["text"], batch["text_pair"], **arguments), batched=True)
-    model = AutoModelForSequenceClassification.from_pretrained(given.checkpoint, attn_implementation=given.attention)
+    encoded = rows.map(lambda batch: tokenizer(batch["text"], batch["text_pair"], **tokenizer_args), batched=True)
+    model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint, attn_implementation=args.attention)
     trainer = Trainer(
         model,
         TrainingArguments(
-            str(given.out / "checkpoints"),
-            num_train_epochs=given.epochs,
-            seed=given.seed,
+            str(args.out / "checkpoints"),
+            num_train_epochs=args.epochs,
+            seed=args.seed,
             save_strategy="no",
-            eval_strategy="epoch" if given.validate else "no",
+            eval_strategy="epoch" if args.validate else "no",
             report_to="none",
             disable_tqdm=True,
-            **given.settings,
+            **args.settings,
         ),
         train_dataset=encoded["train"],
         eval_dataset=encoded["validation"],
-        compute_metrics=scores,
+        compute_metrics=compute_metrics,
         data_collator=collator,
         processing_class=tokenizer,
-        callbacks=[Stopwatch(str(given.out / "stopwatch.json"))],
+        callbacks=[Stopwatch(str(args.out / "stopwatch.json"))],
     )
-    trained = trainer.train()
-    if given.test:
-        tested = trainer.predict(encoded["test"]).metrics
-        metrics = {name: tested[name] for name in ("test_accuracy", "test_f1")}
-        metrics["train_runtime"] = trained.metrics["train_runtime"]
-        (given.out / "metrics.json").write_text(json.dumps(metrics))
+    train_metrics = trainer.train().metrics
+    if args.test:
+        test_metrics = trainer.predict(encoded["test"]).metrics
+        metrics = {name: test_metrics[name] for name in ("test_accuracy", "test_f1")}
+        metrics["train_runtime"] = train_metrics["train_runtime"]
+        (args.out / "metrics.json").write_text(json.dumps(metrics))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Test that a long sweep does not lose, repeat, or leak anything: `python benchmarks/soak.py`.
 
 500 tiny trials on four workers share one SQLite study and one MLflow server on loopback, which `hydratune ui` starts.
-Afterwards, the study, the folders, and MLflow must have each trial exactly once, and each must have ended; otherwise,
-this script fails. It prints the growth of a worker's memory with the number of trials, the time of a trial at the
-beginning and at the end, and the time of `hydratune sweep report` for all trials.
+Afterwards, the study, the folders, and MLflow must have each trial exactly once, and each must have ended. Otherwise,
+this script fails. It prints the memory growth of a worker, the CPU time of a trial in the first and in the second half,
+and the time of `hydratune sweep report` for all trials.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import socket
 import statistics
 import subprocess
-import tempfile
 import threading
 import time
 import urllib.request
@@ -22,10 +21,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
-from common import HYDRATUNE, MIB, finish, parse, parser, run
+from common import (
+    HYDRATUNE,
+    MIB,
+    make_parser,
+    parse_args,
+    report_results,
+    run_process,
+    temporary_working_directory,
+)
 from rich.table import Table
 
 from hydratune.sweep.report.page import PAGE, REPORT
@@ -55,8 +62,8 @@ TINY = [
 ]  # fmt: skip
 
 
-def grid(trials: int) -> list[str]:
-    """Overrides of so many trials."""
+def grid_overrides(trials: int) -> list[str]:
+    """Return the overrides of a grid with this number of trials."""
     decays = 4
     rates = [f"{1e-4 * (number + 1):.4g}" for number in range(trials // decays)]
     return [
@@ -65,25 +72,25 @@ def grid(trials: int) -> list[str]:
     ]
 
 
-# --- processes that run during the sweep -----------------------------------------------------------------
+# --- server and memory -----------------------------------------------------------------------------------
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The address of an MLflow server on a store of this folder."""
+def mlflow_server() -> Iterator[str]:
+    """Start an MLflow server on a new store in the working directory, and yield its address."""
     uri = f"sqlite:///{Path('server.db').absolute()}"
     connect(uri)
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     with Path("server.log").open("ab") as log:
-        started = subprocess.Popen(
+        server = subprocess.Popen(
             [HYDRATUNE, "ui", "--uri", uri, "--port", str(port), "--no-browser"],
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     try:
-        while started.poll() is None:
+        while server.poll() is None:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
                     break
@@ -93,78 +100,93 @@ def server() -> Iterator[str]:
             raise SystemExit(Path("server.log").read_text())
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(started.pid, signal.SIGKILL)
-        started.wait()
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+class Sample(NamedTuple):
+    """Memory and CPU time of a worker at a point in time.
+
+    Args:
+        time: Unix time.
+        mib: Resident memory in MiB.
+        cpu_seconds: CPU time since the start of the worker.
+    """
+
+    time: float
+    mib: float
+    cpu_seconds: float
 
 
 @dataclass
-class Memory:
-    """What the workers of a sweep hold, seen twice a second.
+class WorkerMonitor:
+    """Samples of the workers of a sweep, twice a second.
 
     Args:
-        seen: Number of a worker's process -> times since 1970, MiB, and seconds of its CPUs.
+        samples: Samples by process ID.
     """
 
-    seen: dict[int, list[tuple[float, float, float]]] = field(default_factory=dict)
-    _ended: threading.Event = field(default_factory=threading.Event)
+    samples: dict[int, list[Sample]] = field(default_factory=dict)
+    _stopped: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Looks as long as the context lasts."""
-        thread = threading.Thread(target=self._watch, daemon=True)
+    def running(self) -> Iterator[None]:
+        """Take samples until the context ends."""
+        thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            self._ended.set()
+            self._stopped.set()
             thread.join()
 
-    def _watch(self) -> None:
-        while not self._ended.wait(0.5):
-            for one in psutil.Process().children(recursive=True):
+    def _run(self) -> None:
+        while not self._stopped.wait(0.5):
+            for child in psutil.Process().children(recursive=True):
                 try:
-                    if "LokyProcess" in " ".join(one.cmdline()):
-                        used = sum(one.cpu_times()[:2])
-                        self.seen.setdefault(one.pid, []).append((time.time(), one.memory_info().rss / MIB, used))
-                except psutil.Error:  # it has just ended
+                    if "LokyProcess" in " ".join(child.cmdline()):
+                        cpu_seconds = sum(child.cpu_times()[:2])
+                        sample = Sample(time.time(), child.memory_info().rss / MIB, cpu_seconds)
+                        self.samples.setdefault(child.pid, []).append(sample)
+                except psutil.Error:  # it has just exited
                     continue
 
 
-def growth(seen: Sequence[tuple[float, float, float]], ends: Sequence[float]) -> float:
-    """MiB that a worker grows by in a hundred trials of its own, by a line through all but its first fifth.
+def memory_growth(samples: Sequence[Sample], end_times: Sequence[float]) -> float:
+    """Return the slope of a worker's memory in MiB per 100 of its trials, without the first fifth as a warm-up.
 
     Args:
-        seen: Times, MiB and seconds of CPUs.
-        ends: Of its trials.
+        samples: Samples of the worker.
+        end_times: Unix times at which its trials ended.
     """
-    points = [(sum(end <= at for end in ends), mib) for at, mib, _ in seen]
-    settled = [(done, mib) for done, mib in points if len(ends) / 5 <= done < len(ends)]
-    if len({done for done, _ in settled}) < 2:
+    points = [(sum(end <= sample.time for end in end_times), sample.mib) for sample in samples]
+    steady = [(trials, mib) for trials, mib in points if len(end_times) / 5 <= trials < len(end_times)]
+    if len({trials for trials, _ in steady}) < 2:
         return float("nan")
-    return 100 * statistics.linear_regression(*zip(*settled, strict=True)).slope
+    return 100 * statistics.linear_regression(*zip(*steady, strict=True)).slope
 
 
-def cost(seen: Sequence[tuple[float, float, float]], ends: Sequence[float]) -> tuple[float, float]:
-    """Seconds of its CPUs that a trial took a worker, behind its first one, in the first and in the last half."""
-    used = [min((abs(at - end), cpu) for at, _, cpu in seen)[1] for end in ends]
+def cpu_seconds_per_trial(samples: Sequence[Sample], end_times: Sequence[float]) -> tuple[float, float]:
+    """Return the mean CPU seconds of a worker's trials after its first one, in the first and in the second half."""
+    used = [min((abs(sample.time - end), sample.cpu_seconds) for sample in samples)[1] for end in end_times]
     middle = len(used) // 2
     if not 0 < middle < len(used) - 1:
         return float("nan"), float("nan")
     return (used[middle] - used[0]) / middle, (used[-1] - used[middle]) / (len(used) - 1 - middle)
 
 
-# --- what is left of it ----------------------------------------------------------------------------------
+# --- check -----------------------------------------------------------------------------------------------
 
 
-def counted(trials: Sequence[FrozenTrial], uri: str) -> dict[str, Counter[str]]:
-    """What the study, the folders and MLflow have: state -> how often, and what is there more than once."""
+def count_trials(trials: Sequence[FrozenTrial], uri: str) -> dict[str, Counter[str]]:
+    """Count the trials of the study, the folders, and MLflow by state, and those that were repeated."""
     points = Counter(str(trial.params) for trial in trials)
-    runs = list(nested(uri))
+    runs = list(trial_runs(uri))
     return {
         "study": Counter(trial.state.name for trial in trials) + _repeated(points),
         "folders": Counter({"with scores": len(list(SWEEP.glob(f"[0-9]*/{METRICS}")))}),
         "MLflow": Counter(run.info.status for run in runs) + _repeated(Counter(run.info.run_name for run in runs)),
-        "MLflow, the sweep's own run": Counter([parent(uri).info.status]),
+        "MLflow, the sweep's own run": Counter([sweep_run(uri).info.status]),
     }
 
 
@@ -172,24 +194,27 @@ def _repeated(counts: Counter[str]) -> Counter[str]:
     return Counter({"repeated": counts.total() - len(counts)})
 
 
-def nested(uri: str) -> Iterator[Any]:
-    """The runs of the trials."""
-    client, where, token = connect(uri), pointer(SWEEP), None
+def trial_runs(uri: str) -> Iterator[Any]:
+    """Yield the MLflow runs of the trials."""
+    client, token = connect(uri), None
+    parent: Any = pointer(SWEEP)
+    query = f"tags.`{PARENT}` = '{parent['run_id']}'"
     while True:
-        page = client.search_runs([where["experiment_id"]], f"tags.`{PARENT}` = '{where['run_id']}'", page_token=token)
+        page = client.search_runs([parent["experiment_id"]], query, page_token=token)
         yield from page
         if not (token := page.token):
             return
 
 
-def parent(uri: str) -> Any:
-    """The sweep's own run."""
-    return connect(uri).get_run(pointer(SWEEP)["run_id"])
+def sweep_run(uri: str) -> Any:
+    """Return the MLflow run of the sweep."""
+    parent: Any = pointer(SWEEP)
+    return connect(uri).get_run(parent["run_id"])
 
 
-def is_whole(found: Mapping[str, Counter[str]], trials: int) -> bool:
-    """Whether each trial is everywhere once, and ended."""
-    return found == {
+def is_complete(counts: Mapping[str, Counter[str]], trials: int) -> bool:
+    """Return whether each trial is in all three places exactly once, and has ended."""
+    return counts == {
         "study": {"COMPLETE": trials},
         "folders": {"with scores": trials},
         "MLflow": {"FINISHED": trials},
@@ -198,69 +223,71 @@ def is_whole(found: Mapping[str, Counter[str]], trials: int) -> bool:
 
 
 def measure(trials: int, workers: int) -> dict[str, Any]:
-    """Runs it in this folder."""
+    """Run the sweep in the working directory, and check its results."""
     import optuna
 
-    memory = Memory()
-    with server() as uri:
-        typed = [*TINY, *grid(trials), f"sweep.workers={workers}", f"tracking.uri={uri}"]
-        with memory.watched():
-            whole = run([HYDRATUNE, "-m", *typed], Path())
-        done = optuna.load_study(study_name="soak", storage=default_storage(SWEEP)).trials
-        found = counted(done, uri)
+    monitor = WorkerMonitor()
+    with mlflow_server() as uri:
+        overrides = [*TINY, *grid_overrides(trials), f"sweep.workers={workers}", f"tracking.uri={uri}"]
+        with monitor.running():
+            sweep = run_process([HYDRATUNE, "-m", *overrides], Path())
+        finished = optuna.load_study(study_name="soak", storage=default_storage(SWEEP)).trials
+        counts = count_trials(finished, uri)
     (SWEEP / REPORT / PAGE).unlink()
-    report = run([HYDRATUNE, "sweep", "report", "soak"], Path())
-    ends = {pid: sorted(one.datetime_complete.timestamp() for one in done if own(one) == pid) for pid in memory.seen}
-    settled = {pid: seen for pid, seen in memory.seen.items() if ends[pid]}
+    report = run_process([HYDRATUNE, "sweep", "report", "soak"], Path())
+    end_times = {
+        pid: sorted(
+            trial.datetime_complete.timestamp()
+            for trial in finished
+            if trial.datetime_complete and worker_pid(trial) == pid
+        )
+        for pid in monitor.samples
+    }
+    workers_with_trials = [(samples, end_times[pid]) for pid, samples in monitor.samples.items() if end_times[pid]]
     return {
-        "whole": is_whole(found, trials),
-        "found": found,
-        "seconds": whole.seconds,
-        "cpu_seconds_per_trial": [cost(seen, ends[pid]) for pid, seen in settled.items()],
-        "growth": [growth(seen, ends[pid]) for pid, seen in settled.items()],
-        "peak": [max(mib for _, mib, _ in seen) for seen in settled.values()],
+        "whole": is_complete(counts, trials),
+        "found": counts,
+        "seconds": sweep.seconds,
+        "cpu_seconds_per_trial": [cpu_seconds_per_trial(*worker) for worker in workers_with_trials],
+        "growth": [memory_growth(*worker) for worker in workers_with_trials],
+        "peak": [max(sample.mib for sample in samples) for samples, _ in workers_with_trials],
         "report_seconds": report.seconds,
         "report_mib": (SWEEP / REPORT / PAGE).stat().st_size / MIB,
     }
 
 
-def own(trial: FrozenTrial) -> int:
-    """The number of the process that trained it."""
+def worker_pid(trial: FrozenTrial) -> int:
+    """Return the process ID of the worker that trained a trial."""
     return int(trial.user_attrs[OWNER][process.PROCESS].split()[0])
 
 
-def tables(values: Mapping[str, Any], trials: int, workers: int) -> list[Table]:
-    """What is where, and what it took."""
+def make_tables(values: Mapping[str, Any], trials: int, workers: int) -> list[Table]:
+    """Return a table of the counts, and a table of time and memory."""
     verdict = "no trial lost or repeated" if values["whole"] else "FAILED: trials are lost or repeated"
-    there = Table("where", "what", title=f"{trials} trials on {workers} workers: {verdict}")
-    for where, counts in values["found"].items():
-        there.add_row(where, ", ".join(f"{count} {state}" for state, count in counts.items()))
-    took = Table("what", "")
-    took.add_row("in all", f"{values['seconds']:.0f} s, {values['seconds'] / trials:.2f} s per trial")
-    for half, costs in zip(("first", "last"), zip(*values["cpu_seconds_per_trial"], strict=True), strict=True):
-        took.add_row(f"CPU seconds per trial, {half} half", ", ".join(f"{seconds:.2f}" for seconds in costs))
-    told = ", ".join(f"{mib:+.1f}" for mib in values["growth"])
-    took.add_row("memory growth of a worker per 100 of its trials", f"{told} MiB, peak {max(values['peak']):.0f} MiB")
-    took.add_row("the report", f"{values['report_seconds']:.1f} s, {values['report_mib']:.1f} MiB")
-    return [there, took]
+    counts_table = Table("place", "trials", title=f"{trials} trials on {workers} workers: {verdict}")
+    for place, counts in values["found"].items():
+        counts_table.add_row(place, ", ".join(f"{count} {state}" for state, count in counts.items()))
+    cost_table = Table("measurement", "value", title="Time and memory")
+    cost_table.add_row("total time", f"{values['seconds']:.0f} s, {values['seconds'] / trials:.2f} s per trial")
+    for half, costs in zip(("first", "second"), zip(*values["cpu_seconds_per_trial"], strict=True), strict=True):
+        cost_table.add_row(f"CPU seconds per trial, {half} half", ", ".join(f"{seconds:.2f}" for seconds in costs))
+    growth = ", ".join(f"{mib:+.1f}" for mib in values["growth"])
+    cost_table.add_row("memory growth per worker and 100 trials", f"{growth} MiB, peak {max(values['peak']):.0f} MiB")
+    cost_table.add_row("sweep report", f"{values['report_seconds']:.1f} s, {values['report_mib']:.1f} MiB")
+    return [counts_table, cost_table]
 
 
 def main() -> None:
-    """Runs it, prints the tables and writes them as JSON."""
-    made = parser(__doc__, rounds=1)
-    made.add_argument("--trials", type=int, default=500, help="number of trials, a multiple of 4 [default: 500]")
-    made.add_argument("--workers", type=int, default=4)
-    given = parse(made)
-    if given.quick:
-        given.trials, given.workers = 8, 2
-    home = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            values = measure(given.trials, given.workers)
-        finally:
-            os.chdir(home)
-    finish(__file__, given.out, tables(values, given.trials, given.workers), values)
+    """Run the benchmark, print the tables, and write them as JSON."""
+    parser = make_parser(__doc__, rounds=1)
+    parser.add_argument("--trials", type=int, default=500, help="number of trials, a multiple of 4 [default: 500]")
+    parser.add_argument("--workers", type=int, default=4)
+    args = parse_args(parser)
+    if args.quick:
+        args.trials, args.workers = 8, 2
+    with temporary_working_directory():
+        values = measure(args.trials, args.workers)
+    report_results(__file__, args.out, make_tables(values, args.trials, args.workers), values)
     if not values["whole"]:
         raise SystemExit("trials are lost or repeated")
 

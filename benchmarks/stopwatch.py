@@ -1,4 +1,4 @@
-"""Stopwatch for any Trainer: the same callback times hydratune and the scripts that it is compared with."""
+"""Stopwatch callback that times hydratune and the baseline scripts in the same way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Stopwatch(TrainerCallback):
     the cores too.
 
     Args:
-        out: The json file.
+        out: The JSON file.
     """
 
     def __init__(self, out: str) -> None:
@@ -28,48 +28,49 @@ class Stopwatch(TrainerCallback):
         self._evaluations: list[dict[str, float]] = []
 
     def on_train_begin(self, *_: Any, train_dataloader: Any, **__: Any) -> None:
-        """Looks at each batch as it is put together, before it goes to a device."""
-        loader = getattr(train_dataloader, "base_dataloader", train_dataloader)  # accelerate's wraps torch's
+        """Wrap the collator, to record the shape of each batch and the lengths of its rows."""
+        # The DataLoader of accelerate wraps that of torch.
+        loader = getattr(train_dataloader, "base_dataloader", train_dataloader)
         collate = loader.collate_fn
 
-        def looked_at(rows: Any) -> Any:
+        def collate_and_record(rows: Any) -> Any:
             batch = collate(rows)
             self._epochs[-1]["batches"].append(list(batch["input_ids"].shape))
             self._epochs[-1]["lengths"] += batch["attention_mask"].sum(1).tolist()
             return batch
 
-        loader.collate_fn = looked_at
+        loader.collate_fn = collate_and_record
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        """Starts."""
+        """Start the clocks of an epoch."""
         self._last, self._cpu = _now(), time.process_time()
         self._epochs.append({"seconds": 0.0, "cpu_seconds": 0.0, "steps": [], "batches": [], "lengths": []})
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Keeps when the first one began."""
+        """Record the time of the first step."""
         self._first_step = self._first_step or time.time()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Keeps the seconds since the last one; on a GPU, those to hand it the work."""
+        """Record the seconds since the last step; with a GPU, kernels may still run."""
         now = time.perf_counter()
         self._epochs[-1]["steps"].append(now - self._last)
         self._last = now
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Stops, once a GPU has done its work."""
+        """Stop the clocks of an epoch, after the GPU has finished."""
         epoch = self._epochs[-1]
         epoch["seconds"] = sum(epoch["steps"]) + _now() - self._last
         epoch["cpu_seconds"] = time.process_time() - self._cpu
 
     def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
-        """Keeps the metrics and the Unix time at which they are known."""
+        """Record the metrics and the Unix time."""
         self._evaluations.append({"at": time.time(), **metrics})
 
     def on_train_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Writes the file."""
+        """Write the file, on the main process only."""
         if state.is_world_process_zero:
-            said = {"first_step": self._first_step, "epochs": self._epochs, "evaluations": self._evaluations}
-            self._out.write_text(json.dumps(said))
+            contents = {"first_step": self._first_step, "epochs": self._epochs, "evaluations": self._evaluations}
+            self._out.write_text(json.dumps(contents))
 
 
 def _now() -> float:

@@ -1,9 +1,9 @@
-"""Makes the pictures of the README and the docs, docs/img/*.png, from eight real runs: `make pictures`.
+"""Screenshots for the README and the docs, docs/img/*.png, from eight real runs: `make pictures`.
 
-It trains the embedded default on 200 definitions, with four learning rates and two seeds, and takes pictures of
-MLflow's pages and of the sweep's report with Debian's chromium (`apt-get install chromium chromium-driver`) through
-selenium: each one in the light and, with the suffix `-dark`, in the dark.
-To take the pictures of earlier runs, pass their directory.
+It trains the embedded default on 200 definitions, with four learning rates and two seeds. Selenium then takes
+screenshots of MLflow's pages and of the sweep's report with Debian's Chromium (`apt-get install chromium
+chromium-driver`), in the light theme and, with the suffix `-dark`, in the dark theme.
+To take the screenshots of earlier runs, pass their directory.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ RUNS = [
 
 
 def main() -> None:
-    """Runs, opens the pages and takes the pictures."""
+    """Run the sweep, and take the screenshots."""
     if reason := browser.missing():
         sys.exit(reason)
-    if sys.argv[1:]:  # after a change of the pages alone
+    if sys.argv[1:]:  # only the pages have changed
         take_all(Path(sys.argv[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def take_all(folder: Path) -> None:
-    """Takes the pictures of the one sweep in a folder, in both themes."""
+    """Take the screenshots of the only sweep in a folder, in both themes."""
     (sweep,) = folder.glob("multirun/*")
     directories = sorted(sweep.glob("[0-7]"))
     with serving(directories[-1]) as (base, line):
@@ -76,15 +76,15 @@ def take_all(folder: Path) -> None:
 
 
 def take(driver, base: str, address: str, pointer: dict[str, str], suffix: str) -> None:
-    """The runs table, the comparison and the charts of one run."""
+    """Take screenshots of the runs table, the comparison, and the charts of a run."""
     client = connect(pointer["uri"])
-    found = client.search_runs([pointer["experiment_id"]])
-    ids = [run.info.run_id for run in found if PARENT in run.data.tags]
+    runs = client.search_runs([pointer["experiment_id"]])
+    ids = [run.info.run_id for run in runs if PARENT in run.data.tags]
     driver.get(address)
-    browser.wait_text(driver, f"{len(found)} matching runs", "lr=0.001")
+    browser.wait_text(driver, f"{len(runs)} matching runs", "lr=0.001")
     close_assistant(driver)
     save(driver, f"runs{suffix}.png")
-    parent = next(run.data.tags[PARENT] for run in found if PARENT in run.data.tags)
+    parent = next(run.data.tags[PARENT] for run in runs if PARENT in run.data.tags)
     driver.get(base + sweep_page(client, pointer["experiment_id"], parent))
     close_assistant(driver)
     browser.wait("the axes", lambda: driver.execute_script("return document.querySelector('.parcoords')"))
@@ -92,27 +92,27 @@ def take(driver, base: str, address: str, pointer: dict[str, str], suffix: str) 
     driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics?{TRAINING}")
     browser.wait("the charts", lambda: driver.execute_script("return document.querySelector('.js-plotly-plot')"))
     box = "input[placeholder='Search metric charts']"
-    search = browser.wait("the search", lambda: shown(driver, box))[-1]
+    search = browser.wait("the search", lambda: visible_elements(driver, box))[-1]
     search.send_keys("(train|eval)/(loss|accuracy|learning_rate)")  # the first charts are of single values
     browser.time.sleep(2)
     save(driver, f"run{suffix}.png")
 
 
-def shown(driver, selector: str) -> list:
-    """Elements that a page shows; none while it replaces them."""
+def visible_elements(driver, selector: str) -> list:
+    """Return the visible elements; empty while the page replaces them."""
     try:
-        return [one for one in driver.find_elements("css selector", selector) if one.is_displayed()]
+        return [element for element in driver.find_elements("css selector", selector) if element.is_displayed()]
     except StaleElementReferenceException:
         return []
 
 
 def close_assistant(driver) -> None:
-    """Closes the panel that MLflow opens next to its pages; if it has another name, the picture is narrower."""
+    """Close the panel that MLflow opens next to its pages; if it has another name, the page is narrower."""
     driver.execute_script("document.querySelector('[data-component-id$=\"chat_panel.close\"]')?.click()")
 
 
 def save(driver, name: str) -> None:
-    """Writes a picture of few colors, once the page has stopped changing."""
+    """Write a screenshot with 256 colors, after the page has stopped changing."""
     before = b""
     while before != (now := driver.get_screenshot_as_png()):
         before = now

@@ -78,6 +78,6 @@ def _api() -> Iterator[str]:
 def _definition(file: str, name: str) -> str:
     """Return the module that defines a name which a package exports lazily, and the name."""
     pattern = rf"from ([\w.]+) import [^)\n]*\b{name}\b|from ([\w.]+) import \([^)]*\b{name}\b"
-    found = re.search(pattern, Path(file).read_text(encoding="utf-8"))
-    assert found  # each exported name is imported for type checkers
-    return f"{found[1] or found[2]}.{name}"
+    match = re.search(pattern, Path(file).read_text(encoding="utf-8"))
+    assert match  # each exported name is imported for type checkers
+    return f"{match[1] or match[2]}.{name}"

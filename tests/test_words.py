@@ -1,5 +1,6 @@
 """Text for users and developers avoids words that no ML engineer would use."""
 
+import ast
 import re
 import tokenize
 from pathlib import Path
@@ -12,6 +13,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "conf/**/*.yaml", "tests/messages/*.txt", ".github/**/*.md")
     for path in ROOT.glob(pattern)
 )
+SCRIPTS = sorted(path for folder in ("benchmarks", "docs") for path in (ROOT / folder).glob("*.py"))
 SOURCES = sorted(path for folder in ("src", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # A word to avoid -> what to write.
 AVOID = {
@@ -29,6 +31,11 @@ AVOID = {
     r"(token|optim|normal|initial|serial|recogn|summar|organ|minim|maxim|general)is(e|es|ed|ing|ation)": "-ize",
     r"colou?rs?(?<!color)(?<!colors)|behaviou?rs?(?<!behavior)(?<!behaviors)|favou?rs?(?<!favor)(?<!favors)": "-or",
     r"labell(ed|ing)|cancelled|licence|centre|catalogue|whilst": "American spelling",
+}
+# Names that do not say what they hold.
+VAGUE = {
+    *("asked", "done", "found", "given", "got", "kept", "known", "made", "one", "ones", "own"),
+    *("said", "settled", "shown", "told", "wanted"),
 }
 
 
@@ -54,6 +61,31 @@ def test_messages_docstrings_and_comments_use_standard_words(path):
             token for token in tokenize.tokenize(file.readline) if token.type in (tokenize.STRING, tokenize.COMMENT)
         ]
     assert [f"{token.start[0]}: {word}" for token in tokens for word in unwanted(token.string)] == []
+
+
+def names(code):
+    """Yield the names that a module defines: variables, arguments, functions, and classes."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_names_of_scripts_say_what_they_hold(path):
+    """Names in the benchmarks and in the scripts of the docs."""
+    assert sorted({*names(path.read_text())} & VAGUE) == []
+
+
+@pytest.mark.parametrize(
+    "code", ["found = 1", "[0 for one in x]", "def said(): pass", "lambda given: 0", "class made: 0"]
+)
+def test_names_finds_vague_names(code):
+    """The positive control of the test above."""
+    assert {*names(code)} & VAGUE
 
 
 @pytest.mark.parametrize("text", ["a mistake", "it goes on", "optimisation", "Labelled", "behaviour", "colour"])
