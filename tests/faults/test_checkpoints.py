@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from omegaconf import OmegaConf
 
+from hydratune.cli.run_summary import oom_hint
 from hydratune.tasks.base import EncodedData
 from hydratune.training.resume import checkpoint_fingerprint
 from hydratune.training.trainer import checkpoint_files
@@ -223,8 +224,9 @@ def test_a_disk_that_is_too_small(train, toy, monkeypatch):
         return usage(path) if len(asked) == 1 else SimpleNamespace(free=1000)
 
     monkeypatch.setattr(shutil, "disk_usage", shrinking)
-    with pytest.raises(DiskFullError, match="a checkpoint needs"):
+    with pytest.raises(DiskFullError, match="a checkpoint needs") as caught:
         train(*toy, *STEPS)
+    assert "full" in oom_hint(caught.value, checkpoint_files.Path("run"))
     (only,) = (checkpoint_files.Path("run") / "checkpoints").iterdir()
     assert only.name == "checkpoint-2"
     assert find_damage(only) is None

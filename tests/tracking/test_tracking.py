@@ -518,6 +518,16 @@ def test_store_is_created_in_one_step(own_directory, monkeypatch):
     assert path.stat().st_mode & 0o777 == PRIVATE
 
 
+def test_store_is_created_at_the_target_of_a_link(own_directory):
+    """The link stays."""
+    path = own_directory / "outputs" / "mlflow.db"
+    path.parent.mkdir()
+    path.symlink_to("real.db")
+    assert connect(f"sqlite:///{path}").search_experiments()
+    assert path.is_symlink()
+    assert path.with_name("real.db").stat().st_size
+
+
 def test_errors_of_a_local_store_print_no_traceback(store):
     """The caller reports them."""
     code = (

@@ -171,7 +171,7 @@ def _create(path: Path) -> None:
     """
     if path.is_file() and path.stat().st_size:
         return
-    with atomic_write(path) as temp_path:
+    with atomic_write(Path(os.path.realpath(path))) as temp_path:  # keeps a link
         create_private(temp_path)
         _answering(f"{_SQLITE}{temp_path}")
 

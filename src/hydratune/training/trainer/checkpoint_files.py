@@ -6,6 +6,7 @@ name in one step. A checkpoint with a final name was therefore complete once, an
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -37,6 +38,10 @@ _SPARE = 64 * 2**20  # bytes that must remain free on the disk next to a checkpo
 
 class DiskFullError(OSError):
     """Disk without room for a checkpoint; earlier checkpoints remain."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.ENOSPC  # with two arguments, the message would begin with the number
 
 
 @dataclass(frozen=True)
@@ -245,7 +250,8 @@ def make_room(folder: Path, needed: int) -> None:
     remove_tree(folder / UNFINISHED, ignore_errors=True)
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE:
-        raise DiskFullError(f"a checkpoint needs {needed / 1e9:.2f} GB, but {folder} has {free / 1e9:.2f} GB free")
+        needed_text, free_text = (f"{size / 1e6:,.1f} MB" for size in (needed + _SPARE, free))
+        raise DiskFullError(f"a checkpoint needs {needed_text}, but {folder} has {free_text} free")
 
 
 def _files(folder: Path) -> Iterator[Path]:
