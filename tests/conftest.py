@@ -266,6 +266,8 @@ def train(
     """Checks and runs overrides in this process and returns the RunResult; untracked without `store`."""
     if "drawn_plots" not in request.fixturenames:
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank_plot)
+    # A third of a tiny run's time: a collection of the garbage of all tests, which accelerate asks for.
+    monkeypatch.setattr("accelerate.utils.memory.clear_device_cache", lambda *_, **__: None)
 
     def train_overrides(*overrides: str, directory: str = "run") -> Any:
         from hydratune.training.run import run

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import _posixsubprocess
 import atexit
+import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import importlib
 import json
@@ -20,8 +22,10 @@ import os
 import runpy
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -113,6 +117,36 @@ def warm() -> None:
     with composition.composer(request):
         composition.compose_config(request, [])
     HydraConfig.instance().cfg = None
+    _make_once()
+
+
+def _make_once() -> None:
+    """Make tables of MLflow and splits of WordNet once for all tests: each takes a second or more."""
+    from mlflow.store.db import utils
+
+    from hydratune.data.builtin.wordnet.dataset import Wordnet
+
+    if isinstance(utils._initialize_tables, functools.partial):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"sqlite:///{folder}/mlflow.db"
+        utils._initialize_tables(utils.create_sqlalchemy_engine(address))
+        with contextlib.closing(sqlite3.connect(Path(folder, "mlflow.db"))) as store:
+            tables = store.serialize()
+    utils._initialize_tables = functools.partial(_copy_tables, utils._initialize_tables, tables)
+    deals: dict[tuple[str, ...], Any] = {}
+    deal = Wordnet.deal
+    Wordnet.deal = lambda source: deals.get(key := (*source.parts, *source.rows)) or deals.setdefault(key, deal(source))
+
+
+def _copy_tables(original: Callable[[Any], None], tables: bytes, engine: Any) -> None:
+    """Fill a new database as MLflow does, but from a copy if it is an sqlite file."""
+    if engine.dialect.name != "sqlite":
+        original(engine)
+        return
+    with contextlib.closing(sqlite3.connect(":memory:")) as copy, engine.connect() as connection:
+        copy.deserialize(tables)
+        copy.backup(connection.connection.driver_connection)
 
 
 def fork(target: Callable[..., object], *args: Any, daemon: bool = False) -> BaseProcess:

@@ -35,7 +35,6 @@ from hydratune.config.dataset_name import data_name
 from hydratune.config.suggestions import suggest_option
 from hydratune.utils import env_variables
 from hydratune.utils.errors import KEY, ConfigError, Problem, child_key
-from hydratune.utils.files import is_inside
 from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
 from hydratune.utils.yaml_files import check_yaml
@@ -66,6 +65,7 @@ class Option:
         return next((line for line in lines if line and not line.startswith("@package")), "")
 
 
+@functools.cache
 def shipped_dir() -> Path:
     """Return the directory of the shipped configs, in the clone or in the installed package."""
     spec = importlib.util.find_spec(CONFIG_MODULE)
@@ -75,14 +75,25 @@ def shipped_dir() -> Path:
 
 def options(*folders: Path) -> list[Option]:
     """Return every option below `folders`, except for Hydra's own groups, sorted by group and name."""
-    config_options = []
+    config_options: list[Option] = []
     for folder in folders:
-        for path in folder.rglob("*.yaml"):
-            group = path.parent.relative_to(folder).as_posix()
-            is_own = path.is_file() and is_inside(path, folder)  # no link to, e.g., credentials
-            if group != "." and not _is_hydra(group) and is_own:
-                config_options.append(Option(group, path.stem, path))
+        config_options += _shipped_options() if folder == shipped_dir() else _options_below(folder)
     return sorted(config_options, key=lambda option: (option.group, option.name))
+
+
+@functools.cache
+def _shipped_options() -> list[Option]:
+    """Return the shipped options."""
+    return [*_options_below(shipped_dir())]
+
+
+def _options_below(folder: Path) -> Iterator[Option]:
+    root = folder.resolve()
+    for path in folder.rglob("*.yaml"):
+        group = path.parent.relative_to(folder).as_posix()
+        is_own = path.is_file() and path.resolve().is_relative_to(root)  # no link to, e.g., credentials
+        if group != "." and not _is_hydra(group) and is_own:
+            yield Option(group, path.stem, path)
 
 
 @dataclass(frozen=True)
