@@ -102,7 +102,7 @@ _zygote: list[socket.socket] = []  # the connection to the process that forks
 
 
 def warm() -> None:
-    """Do what each command does at its start: import modules, find Hydra's plugins, and parse the shipped configs."""
+    """Do what each command does at its start: import modules, find Hydra's plugins, parse configs, look up packages."""
     for name in IMPORTED:
         importlib.import_module(name)
     for finalizer in [*weakref.finalize._registry]:  # type: ignore[attr-defined]
@@ -110,13 +110,23 @@ def warm() -> None:
         if (alive := finalizer.peek()) and getattr(alive[1], "__module__", "") == "torch.library":
             finalizer.atexit = False
     from hydra.core.hydra_config import HydraConfig
+    from mlflow.utils.requirements_utils import _init_packages_to_modules_map
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     from hydratune.config import composition
+    from hydratune.config.project import project_settings
+    from hydratune.config.validate import check_config
+    from hydratune.utils import hub, provenance
 
     request = composition.Request()
     with composition.composer(request):
-        composition.compose_config(request, [])
+        check_config(composition.compose_config(request, []))  # finds signatures in the sources of libraries
     HydraConfig.instance().cfg = None
+    for answer in (project_settings, hub.is_reachable):  # another one in the directory of a test
+        answer.cache_clear()
+    for look_up in (provenance.environment, _init_packages_to_modules_map):  # in the metadata of all packages
+        look_up()
+    get_checkpoint_conversion_mapping("bert")
     _make_once()
 
 
@@ -128,11 +138,13 @@ def _make_once() -> None:
 
     if isinstance(utils._initialize_tables, functools.partial):
         return
+    utils._logger.disabled = True  # it would tell of tables
     with tempfile.TemporaryDirectory() as folder:
         address = f"sqlite:///{folder}/mlflow.db"
         utils._initialize_tables(utils.create_sqlalchemy_engine(address))
         with contextlib.closing(sqlite3.connect(Path(folder, "mlflow.db"))) as store:
             tables = store.serialize()
+    utils._logger.disabled = False
     utils._initialize_tables = functools.partial(_copy_tables, utils._initialize_tables, tables)
     deals: dict[tuple[str, ...], Any] = {}
     deal = Wordnet.deal
