@@ -11,7 +11,7 @@ import pytest
 import browser
 from hydratune.tasks.metrics.tables import one_label
 from hydratune.tracking.journal import Journal
-from hydratune.training.report import confusion, page, probabilities, record, rows, summary
+from hydratune.training.report import confusion, labels, page, probabilities, record, rows, summary
 from hydratune.training.report.inputs import ReportInputs, metric_history
 from hydratune.utils.figures import axis_labels
 
@@ -134,6 +134,14 @@ def test_each_label_has_its_worst_error():
     ]
     errors = rows.error_by_label(decoded)
     assert {label: row["prediction"] for label, row in errors.items()} == {"a": "c", "c": "a"}
+
+
+@pytest.mark.parametrize(("more", "number"), [({}, 1), ({"row": 7}, 7)])
+def test_error_of_a_label_has_its_row(more, number):
+    """The number of the row in its file; the position where the rows have no numbers."""
+    decoded = [prediction("a", "a"), prediction("b", "a", **more)]
+    (scores, *_) = labels.label_blocks(one_label(["a", "b"], ["a", "a"], ["a", "b"]), decoded)
+    assert re.findall(r"row (\d+):", str(scores)) == [str(number)]
 
 
 def test_calibration_compares_confidence_with_correct_rows():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydratune.training.report.confusion import MOST_LABELS, confused_labels, confused_pairs, row_shares
-from hydratune.training.report.rows import confidence, error_by_label, input_text
+from hydratune.training.report.rows import confidence, error_by_label, input_text, row_numbers
 from hydratune.utils.figures import MOST_CELL_TEXTS, bars, heatmap
 from hydratune.utils.report_page import Html, Row, figure, figures, paragraph, shortened, subsection, table
 
@@ -35,7 +35,7 @@ def label_blocks(tables: Mapping[str, pd.DataFrame], rows: Sequence[Mapping[str,
 
 def _scores(per_label: pd.DataFrame, matrix: pd.DataFrame | None, rows: Sequence[Mapping[str, Any]]) -> Html:
     """Return the table of labels with an error of each one."""
-    examples = error_by_label(rows)
+    examples, numbers = error_by_label(rows), row_numbers(rows)
     confused: dict[str, str] = {}
     for pair in confused_pairs(matrix, len(matrix) ** 2) if matrix is not None else ():
         confused.setdefault(pair.true, f"{pair.predicted} ({pair.count})")
@@ -49,17 +49,16 @@ def _scores(per_label: pd.DataFrame, matrix: pd.DataFrame | None, rows: Sequence
         if confused:
             yield confused.get(name, "no errors")
         if examples:
-            yield _example(examples[name]) if name in examples else "no errors"
+            yield _example(examples[name], numbers[id(examples[name])]) if name in examples else "no errors"
 
     return table(columns, [Row([*cells(str(name), scores)]) for name, scores in per_label.iterrows()])
 
 
-def _example(row: Mapping[str, Any]) -> str:
+def _example(row: Mapping[str, Any], number: int) -> str:
     probability = confidence(row)
     said = f"predicted {row['prediction']}" + (f" ({probability:.0%})" if probability is not None else "")
     text = shortened(input_text(row, ("label", "prediction")), _EXAMPLE)
-    place = f"row {row['row']}: " if "row" in row else ""
-    return f"{place}{text} [{said}]" if text else f"{place}{said}"
+    return f"row {number}: {text} [{said}]" if text else f"row {number}: {said}"
 
 
 def _confusion(matrix: pd.DataFrame) -> Iterator[Html]:

@@ -16,10 +16,11 @@ from hydratune.training.report.rows import (
     confidence,
     input_text,
     is_classification,
+    row_numbers,
     target_keys,
     worst_errors,
 )
-from hydratune.utils.files import METRICS, PREDICTIONS, ROW, write_text
+from hydratune.utils.files import METRICS, PREDICTIONS, write_text
 from hydratune.utils.report_page import (
     REPORT_PAGE,
     Html,
@@ -123,15 +124,16 @@ def _examples(rows: Rows, thumbnail: Thumbnail) -> Iterator[Html]:
 def _row_table(all_rows: Rows, read: Thumbnail, rows: Rows, keys: tuple[str, str]) -> Html:
     """Return a table of some of the rows: place, input, target, prediction, and confidence."""
     target, prediction = keys
-    numbers = {id(row): i for i, row in enumerate(all_rows)}
+    positions = {id(row): i for i, row in enumerate(all_rows)}
+    numbers = row_numbers(all_rows)
     texts = [input_text(row, keys) for row in rows]
     confidences = [confidence(row) for row in rows]
     columns = ["row", *["image"] * bool(read), *["input"] * any(texts), "true", "predicted"]
     columns += ["confidence"] * any(value is not None for value in confidences)
     cells = []
     for row, text, probability in zip(rows, texts, confidences, strict=True):
-        line: list[Any] = [int(row.get(ROW, numbers[id(row)]))]
-        line += [_image(read(numbers[id(row)]))] if read else []
+        line: list[Any] = [numbers[id(row)]]
+        line += [_image(read(positions[id(row)]))] if read else []
         line += [text] if any(texts) else []
         line += [cell(row[target]), cell(row[prediction])]
         cells.append([*line, probability][: len(columns)])

@@ -35,6 +35,11 @@ def is_classification(rows: Sequence[Row], keys: tuple[str, str]) -> bool:
     return keys[0] == "labels" or any(confidence(row) is not None for row in rows) or len({*targets}) < len(rows) / 2
 
 
+def row_numbers(rows: Sequence[Row]) -> dict[int, int]:
+    """Return `id(row)` -> the number of a row in its file; without one, its position in `rows`."""
+    return {id(row): int(row.get(ROW, position)) for position, row in enumerate(rows)}
+
+
 def worst_errors(rows: Sequence[Row], most: int) -> list[Row]:
     """Return the rows with a wrong prediction, the most confident first; of numbers, those with the largest error."""
     keys = target_keys(rows)
