@@ -116,7 +116,7 @@ def warm() -> None:
     from hydratune.config import composition
     from hydratune.config.project import project_settings
     from hydratune.config.validate import check_config
-    from hydratune.utils import hub, provenance
+    from hydratune.utils import hub, provenance, report_style
 
     request = composition.Request()
     with composition.composer(request):
@@ -126,6 +126,7 @@ def warm() -> None:
         answer.cache_clear()
     for look_up in (provenance.environment, _init_packages_to_modules_map):  # in the metadata of all packages
         look_up()
+    report_style.plotly_code()
     get_checkpoint_conversion_mapping("bert")
     _make_once()
 
@@ -134,6 +135,7 @@ def _make_once() -> None:
     """Make tables of MLflow and splits of WordNet once for all tests: each takes a second or more."""
     from mlflow.store.db import utils
 
+    from hydratune.data.builtin.wordnet.database import EVERY
     from hydratune.data.builtin.wordnet.dataset import Wordnet
 
     if isinstance(utils._initialize_tables, functools.partial):
@@ -146,9 +148,9 @@ def _make_once() -> None:
             tables = store.serialize()
     utils._logger.disabled = False
     utils._initialize_tables = functools.partial(_copy_tables, utils._initialize_tables, tables)
-    deals: dict[tuple[str, ...], Any] = {}
     deal = Wordnet.deal
-    Wordnet.deal = lambda source: deals.get(key := (*source.parts, *source.rows)) or deals.setdefault(key, deal(source))
+    deals = {parts: deal(types.SimpleNamespace(parts=parts, rows=Wordnet.rows)) for parts in (EVERY, ("noun",))}
+    Wordnet.deal = lambda source: deals[source.parts]
 
 
 def _copy_tables(original: Callable[[Any], None], tables: bytes, engine: Any) -> None:

@@ -68,7 +68,7 @@ def test_streamed_lines_are_those_of_the_file(tokenizer, monkeypatch):
 def test_much_that_is_lost_is_said(length, said):
     """More than a hundredth of the tokens, and no less."""
     splits = DatasetDict(train=Dataset.from_dict({"text": ["a" * (length - 1)]}))
-    assert CausalLm(document_separator="newline").prepare(splits, byte_tokenizer(), None, None).said == said
+    assert CausalLm(document_separator="newline").prepare(splits, byte_tokenizer(), None, None).notes == said
 
 
 SIZES = {"vocab_size": 50, "d_model": 16, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}

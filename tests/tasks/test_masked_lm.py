@@ -130,7 +130,7 @@ def test_texts_of_nothing_are_dropped(tokenizer):
     rows = DatasetDict(train=Dataset.from_dict({"text": ["\u200b", "hi", "\u200b"]}))
     data = MaskedLm().prepare(rows, tokenizer, 32, None)
     assert data.splits["train"]["example"][:] == [1]
-    assert data.said == ["2 of 3 texts of train have no token to mask and are dropped"]
+    assert data.notes == ["2 of 3 texts of train have no token to mask and are dropped"]
     with pytest.raises(ConfigError, match=r"\btrain\b") as caught:
         MaskedLm().prepare(rows, tokenizer, 2, None)
     assert [problem.key for problem in caught.value.problems] == ["task.max_length"]

@@ -93,7 +93,7 @@ def prepared(tiny_model, data, max_length):
     """What the network reads of each choice of the first row, as text, and what is said to the user."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     found = MultipleChoice().prepare(data, tokenizer, max_length, None)
-    return [tokenizer.decode(ids) for ids in found.splits["train"][0]["input_ids"]], found.said
+    return [tokenizer.decode(ids) for ids in found.splits["train"][0]["input_ids"]], found.notes
 
 
 def test_the_longer_one_is_cut(tiny_model):

@@ -187,7 +187,7 @@ def test_windows_find_an_answer_with_edges_that_have_no_token(tokenizer, edge):
     (row,) = data.splits["train"]
     first, last = (row["offsets"][row[name]] for name in ("start_positions", "end_positions"))
     assert context[first[0] : last[1]] == "Paris"
-    assert data.said == []
+    assert data.notes == []
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_answers_in_no_window_are_counted(tokenizer, context, answer, counted):
     answers = {"text": [answer], "answer_start": [context.index(answer)]}
     data = prepare(tokenizer, [{"question": "q", "context": context, "answers": answers}], 48, doc_stride=8)
     assert [sum(rows["unaligned"]) for rows in data.splits.values()] == [counted, counted]
-    assert len([said for said in data.said if "no window" in said]) == 2 * counted
+    assert len([said for said in data.notes if "no window" in said]) == 2 * counted
 
 
 def test_evaluation_keeps_little():
@@ -228,7 +228,7 @@ def test_a_long_question_leaves_room(tokenizer):
     """A question that would fill the window is cut and counted; its answer is still found."""
     rows = [{**ROWS[0], "question": "why " * 200}]
     data = prepare(tokenizer, rows, 64, doc_stride=8)
-    assert any("questions were truncated" in said for said in data.said)
+    assert any("questions were truncated" in said for said in data.notes)
     task = QuestionAnswering()
     found = task.compute_metrics(ideal(data.splits["test"], task), EvalSplit(data.splits["test"], {}))
     assert found["f1"] == 100

@@ -165,5 +165,5 @@ def test_what_is_cut_is_said(tiny_model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     rows = Dataset.from_dict({"source": ["good " * 40, "film", "film"], "target": ["film", "bad " * 40, "film"]})
     data = Seq2Seq(max_target_length=10).prepare(DatasetDict(train=rows), tokenizer, 16, None)
-    assert data.said == ["2 sources or targets were truncated to 16 tokens: 2 of train"]
+    assert data.notes == ["2 sources or targets were truncated to 16 tokens: 2 of train"]
     assert max(map(len, data.splits["train"]["labels"])) == 10

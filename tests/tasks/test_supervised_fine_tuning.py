@@ -99,7 +99,7 @@ LONG = [{"prompt": "p" * size, "completion": "answer"} for size in (5, 40, 200)]
 def test_long_examples_are_counted(excess_length, kept, said):
     """None is lost silently; one whose whole answer would be cut away is dropped."""
     data = prepare(LONG, 60, excess_length=excess_length)
-    assert (len(data.splits["train"]), data.said) == (kept, [said])
+    assert (len(data.splits["train"]), data.notes) == (kept, [said])
 
 
 def test_long_examples_are_cut():

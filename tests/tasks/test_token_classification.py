@@ -68,7 +68,7 @@ def test_no_word_is_lost_and_none_counts_twice(tokenizer, max_length, stride):
         expected = ["O" if word == "\u200b" else label for word, label in zip(tokens, labels, strict=True)]
         assert row["predictions"] == expected
     if max_length:
-        assert data.said[0].startswith("30 sentences of train became ")
+        assert data.notes[0].startswith("30 sentences of train became ")
 
 
 CASES = {

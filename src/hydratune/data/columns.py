@@ -197,7 +197,7 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Problem | Non
             hint += "\nremove commas that separate thousands" if _THOUSANDS.fullmatch(value) else ""
         elif not any(character.isdigit() for character in value):
             hint = "for labels that are words, set task=sequence_classification"
-    text = f"{KEY} must name a column of {column_kind.said}; in {split}, it has {dtype} values{example}"
+    text = f"{KEY} must name a column of {column_kind.plural}; in {split}, it has {dtype} values{example}"
     return Problem(key, text, hint)
 
 
@@ -246,12 +246,12 @@ class ColumnKind(NamedTuple):
     """A kind of column: its name in messages, its valid features, and its invalid values.
 
     Args:
-        said: Plural name, for messages.
+        plural: Plural name, for messages.
         fits: Function that returns whether a feature of `datasets` can hold this kind.
         suspects: Arrow column -> boolean column of invalid values; None if only nulls are invalid.
     """
 
-    said: str
+    plural: str
     fits: Callable[[Any], bool]
     suspects: Callable[[Any], Any] | None = None
 

@@ -157,8 +157,8 @@ def evaluate(
         log.info("data: %s rows of %s", f"{count:,}", split)
         named_sets = _splits(**{f"test.{name}" if name else "test": rows for name, rows in sets.items()})
         data = task.prepare(named_sets, loaded.processor, loaded.longest, trained_labels)
-        for sentence in data.said:
-            log.warning("data: %s", sentence)
+        for note in data.notes:
+            log.warning("data: %s", note)
         task.check_head(data.head)
         trainer = make_trainer(
             cfg.trainer,

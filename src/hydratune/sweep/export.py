@@ -80,30 +80,30 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path, is_best: bool = Tr
 
 
 @contextmanager
-def temporary_experiment(made: Experiment, plan: Plan, *, keep: bool = True) -> Iterator[None]:
+def temporary_experiment(experiment: Experiment, plan: Plan, *, keep: bool = True) -> Iterator[None]:
     """Write the file, and check that it composes to the trial's config; undo the changes after an error.
 
     Args:
-        made: Experiment to write.
+        experiment: Experiment to write.
         plan: Plan of the sweep.
         keep: Whether the file stays if there is no error.
     """
-    previous_content = made.path.read_text(encoding="utf-8") if made.path.exists() else None
-    new_folders = [folder for folder in made.path.parents if not folder.exists()]
-    make_directory(made.path.parent)
-    write_text(made.path, made.text)
+    previous_content = experiment.path.read_text(encoding="utf-8") if experiment.path.exists() else None
+    new_folders = [folder for folder in experiment.path.parents if not folder.exists()]
+    make_directory(experiment.path.parent)
+    write_text(experiment.path, experiment.text)
     is_undone = True
     try:
-        _check(made, plan)
+        _check(experiment, plan)
         yield
         is_undone = not keep
     finally:
         if is_undone and previous_content is None:
-            remove_file(made.path)
+            remove_file(experiment.path)
             for folder in new_folders:
                 folder.rmdir()
         elif is_undone and previous_content is not None:
-            write_text(made.path, previous_content)
+            write_text(experiment.path, previous_content)
 
 
 def _check(exported: Experiment, plan: Plan) -> None:

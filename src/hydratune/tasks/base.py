@@ -41,13 +41,13 @@ class EncodedData:
         splits: Rows that Trainer collates. Trainer drops the columns that the model does not take; they are for
             `compute_metrics` and `predictions_with_labels`.
         head: Arguments of the model's config that depend on the data, e.g. `num_labels`.
-        said: Sentences for the user, e.g. the number of truncated texts.
+        notes: Sentences for the user, e.g. the number of truncated texts.
         loss: Loss that the config chooses; None for that of the model.
     """
 
     splits: DatasetDict
     head: Mapping[str, Any]
-    said: Sequence[str] = ()
+    notes: Sequence[str] = ()
     loss: Loss | None = None
 
 

@@ -175,14 +175,14 @@ class QuestionAnswering(Task):
             if self.version_2_with_negative
             else {}
         )
-        texts = [self._said(candidates, tuned) for candidates in all_candidates]
+        texts = [self._answer(candidates, tuned) for candidates in all_candidates]
         rows = [{"answers": gold, "prediction": text} for gold, text in zip(answers, texts, strict=True)]
         return self.metrics_from_predictions(rows, ()) | tuned
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the answer to each question, which is empty for no answer."""
         for candidates in self._candidates(predictions, evaluated):
-            yield {"prediction": self._said(candidates, evaluated.tuned)}
+            yield {"prediction": self._answer(candidates, evaluated.tuned)}
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield each question with its answers and the predicted one, which is empty for no answer."""
@@ -205,7 +205,7 @@ class QuestionAnswering(Task):
         scores = squad.scores([row["prediction"]], [row["answers"]], self.version_2_with_negative)
         return {name: (value, 1.0) for name, value in scores.items()}
 
-    def _said(self, candidates: squad.SpanCandidates, tuned: Mapping[str, float]) -> str:
+    def _answer(self, candidates: squad.SpanCandidates, tuned: Mapping[str, float]) -> str:
         return candidates.best.text if not tuned or candidates.doubt <= tuned["null_threshold"] else ""
 
     def _threshold(

@@ -252,8 +252,8 @@ def prepare_data(cfg: DictConfig, source: Source, task: Any, model: Model, loade
         log.warning("data: %s", warning)
     max_length = task.max_tokens(config, processor)
     encoded = task.prepare(without_groups(splits), processor, max_length, source.label_names)
-    for sentence in encoded.said:
-        log.warning("data: %s", sentence)
+    for note in encoded.notes:
+        log.warning("data: %s", note)
     return PreparedData(task, splits, config, processor, max_length, encoded, source.dropped, source.places)
 
 

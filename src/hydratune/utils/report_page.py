@@ -118,15 +118,15 @@ def facts(values: Mapping[str, object]) -> Html:
 
 def table(columns: Sequence[str], rows: Iterable[Row | Sequence[Any]]) -> Html:
     """Return a table that a click on a header sorts; columns of numbers are aligned to the right."""
-    made = [row if isinstance(row, Row) else Row(row) for row in rows]
-    if not made:
+    lines = [row if isinstance(row, Row) else Row(row) for row in rows]
+    if not lines:
         return Html("")
-    numeric = [all(_is_number(row.cells[i]) for row in made if row.cells[i] is not None) for i in range(len(columns))]
+    numeric = [all(_is_number(row.cells[i]) for row in lines if row.cells[i] is not None) for i in range(len(columns))]
     head = "".join(
         f'<th scope="col" class="sortable{" number" * is_number}">{text(name)}</th>'
         for name, is_number in zip(columns, numeric, strict=True)
     )
-    body = "\n".join(f'<tr class="{text(row.kind)}">{"".join(map(_cell, row.cells, numeric))}</tr>' for row in made)
+    body = "\n".join(f'<tr class="{text(row.kind)}">{"".join(map(_cell, row.cells, numeric))}</tr>' for row in lines)
     return Html(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>')
 
 

@@ -53,7 +53,7 @@ class RowScores:
         self._parts = _parts(task, metric, runs, names)
         definition = task.metric(metric)
         keys = (*_PREDICTIONS, *(_PROBABILITIES if definition and definition.needs_confidences else ()))
-        self._said = [[[row.get(key) for key in keys] for row in rows] for rows in runs]
+        self._predictions = [[[row.get(key) for key in keys] for row in rows] for rows in runs]
         if self._parts is None:
             pooled_rows = [row for rows in runs for row in rows]
             self._score: Callable[[Any], float] = task.bootstrap_metric(metric, pooled_rows, names)
@@ -91,7 +91,7 @@ class RowScores:
             return _quotient(self._sums @ weights.T)
         draw_rows = [np.concatenate([self._members[unit] for unit in draw]) for draw in draws]
         return np.array(
-            [[self._score(run * self._rows + rows) for rows in draw_rows] for run in range(len(self._said))]
+            [[self._score(run * self._rows + rows) for rows in draw_rows] for run in range(len(self._predictions))]
         )
 
     def resampled(self) -> Any:
@@ -134,7 +134,7 @@ class RowScores:
         """Return the number of units that two runs score differently, or predict differently if units have no score."""
         if self._parts is not None:
             return int((self._sums[first] != self._sums[second]).any(axis=0).sum())
-        first_predictions, second_predictions = self._said[first], self._said[second]
+        first_predictions, second_predictions = self._predictions[first], self._predictions[second]
         return sum(
             any(first_predictions[row] != second_predictions[row] for row in members) for members in self._members
         )

@@ -10,9 +10,9 @@ from seqeval import metrics, scheme
 _NAMES = {"precision": "precision", "recall": "recall", "f1-score": "f1"}
 
 
-def word_accuracy(true: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> float:
+def word_accuracy(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
     """Return the share of words with the right label."""
-    return float(metrics.accuracy_score(true, said))
+    return float(metrics.accuracy_score(true, predicted))
 
 
 def entities(labels: Sequence[str], tagging: str | None = None) -> set[tuple[str, int, int]]:
@@ -24,7 +24,7 @@ def entities(labels: Sequence[str], tagging: str | None = None) -> set[tuple[str
 
 
 def entity_scores(
-    true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], tagging: str | None = None
+    true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], tagging: str | None = None
 ) -> dict[str, float]:
     """Return `f1`, `precision`, and `recall` of all entities, and of each type, e.g. `f1_person`.
 
@@ -32,16 +32,16 @@ def entity_scores(
 
     Args:
         true: True labels of each sentence.
-        said: Predicted labels of each sentence.
+        predicted: Predicted labels of each sentence.
         tagging: Scheme of seqeval, read strictly; None for the lenient reading of conlleval.
     """
     strict = {"mode": "strict", "scheme": getattr(scheme, tagging)} if tagging else {}
     scores = dict.fromkeys(_NAMES.values(), 0.0)
-    if not any(label != "O" for sentence in (*true, *said) for label in sentence):
+    if not any(label != "O" for sentence in (*true, *predicted) for label in sentence):
         return scores  # seqeval makes no report without entities
     with warnings.catch_warnings():  # about a mean over no types, if a strict reading finds no entities
         warnings.simplefilter("ignore", RuntimeWarning)
-        report = metrics.classification_report(true, said, output_dict=True, zero_division=0, **strict)
+        report = metrics.classification_report(true, predicted, output_dict=True, zero_division=0, **strict)
     suffixes = {
         "micro avg": "",
         **{entity_type: f"_{entity_type}" for entity_type in report if not entity_type.endswith(" avg")},

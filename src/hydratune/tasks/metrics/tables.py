@@ -17,10 +17,10 @@ CONFUSION, PER_LABEL, RELIABILITY = "confusion_matrix", "per_label", "reliabilit
 _NAMES = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
 
 
-def one_label(true: Sequence[str], said: Sequence[str], names: Sequence[str]) -> dict[str, pd.DataFrame]:
+def one_label(true: Sequence[str], predicted: Sequence[str], names: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Return the confusion matrix (rows are true labels) and the scores of each label."""
-    matrix = pd.DataFrame(metrics.confusion_matrix(true, said, labels=names), index=names, columns=names)
-    report = metrics.classification_report(true, said, labels=names, output_dict=True, zero_division=0)
+    matrix = pd.DataFrame(metrics.confusion_matrix(true, predicted, labels=names), index=names, columns=names)
+    report = metrics.classification_report(true, predicted, labels=names, output_dict=True, zero_division=0)
     return {CONFUSION: matrix.rename_axis("true"), PER_LABEL: _table(report, names)}
 
 
@@ -33,23 +33,23 @@ def reliability(hits: Sequence[bool], confidences: Sequence[float]) -> dict[str,
 
 
 def label_sets(
-    true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], names: Sequence[str]
+    true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], names: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
     """Return the scores of each label, for rows with any number of labels."""
     binary = MultiLabelBinarizer(classes=names).fit([])
-    rows = (binary.transform(labels) for labels in (true, said))
+    rows = (binary.transform(labels) for labels in (true, predicted))
     report = metrics.classification_report(*rows, target_names=names, output_dict=True, zero_division=0)
     return {PER_LABEL: _table(report, names)}
 
 
 def entities(
-    true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], tagging: str | None
+    true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], tagging: str | None
 ) -> dict[str, pd.DataFrame]:
     """Return the scores of each entity type; empty without entities."""
-    if not any(label != "O" for sentence in (*true, *said) for label in sentence):
+    if not any(label != "O" for sentence in (*true, *predicted) for label in sentence):
         return {}
     strict = {"mode": "strict", "scheme": getattr(seqeval_scheme, tagging)} if tagging else {}
-    report = seqeval_metrics.classification_report(true, said, output_dict=True, zero_division=0, **strict)
+    report = seqeval_metrics.classification_report(true, predicted, output_dict=True, zero_division=0, **strict)
     return {PER_LABEL: _table(report, [entity_type for entity_type in report if not entity_type.endswith(" avg")])}
 
 

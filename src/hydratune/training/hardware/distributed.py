@@ -124,7 +124,7 @@ class Distributed(Hardware):
             arguments |= {"fsdp": True, "fsdp_config": dict(self.fsdp_config)}
         world = int(os.environ["WORLD_SIZE"])
         shares = self.shares(given, world)
-        self._said.append(f"{world} processes" + f" of {shares[_BATCH]} rows each" * bool(shares))
+        self._summary.append(f"{world} processes" + f" of {shares[_BATCH]} rows each" * bool(shares))
         return {**arguments, **shares}
 
     def shares(self, given: Mapping[str, Any], world: int) -> dict[str, int]:

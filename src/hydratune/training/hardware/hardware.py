@@ -64,7 +64,7 @@ class Hardware(Configurable):
     cpu_optimizations: bool = True
     _device: str = field(default="cpu", init=False, repr=False)
     _ignored_threads: str = field(default="", init=False, repr=False)
-    _said: list[str] = field(default_factory=list, init=False, repr=False)
+    _summary: list[str] = field(default_factory=list, init=False, repr=False)
 
     def check(self) -> Iterator[Problem]:
         """Yield errors that can be detected before heavy imports."""
@@ -109,15 +109,15 @@ class Hardware(Configurable):
         }
         name = {"cuda": this_machine.gpu.name if this_machine.gpu else "", "mps": "MPS"}.get(self._device, "CPU")
         threads_text = f"{threads.value} thread{'s' * (threads.value != 1)}" + (f" ({threads.why})" * bool(threads.why))
-        self._said = [name, *([] if on_gpu else [threads_text]), str(precision)]
-        self._said += [f"evaluation in {self.eval_precision}"] * bool(self.eval_precision)
-        self._said += [f"{workers} DataLoader workers"] * (workers > 0) + ["deterministic"] * self.deterministic
+        self._summary = [name, *([] if on_gpu else [threads_text]), str(precision)]
+        self._summary += [f"evaluation in {self.eval_precision}"] * bool(self.eval_precision)
+        self._summary += [f"{workers} DataLoader workers"] * (workers > 0) + ["deterministic"] * self.deterministic
         return {name: value for name, value in arguments.items() if name not in _settled(given)}
 
     def use_one_gpu(self, args: TrainingArguments) -> None:
         """Use one GPU of several; over more, Trainer in one process would use torch's slow DataParallel."""
         if args.n_gpu > 1:
-            self._said.append(f"one of {args.n_gpu} GPUs (hardware=ddp uses all of them)")
+            self._summary.append(f"one of {args.n_gpu} GPUs (hardware=ddp uses all of them)")
             args._n_gpu = 1
 
     def configure_model(
@@ -145,7 +145,7 @@ class Hardware(Configurable):
             except (ImportError, ValueError) as error:
                 text = f"this model cannot use {KEY}={kernel.value} here: {one_line(error, 200)}"
                 raise ConfigError(Problem("hardware.attn_implementation", text, f"set {KEY}=auto")) from error
-            self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
+            self._summary.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
         if not any(name.startswith("torch_compile") for name in given):
             compiled = choices.compiles(
                 self.torch_compile, self._device, _steps(args, rows), fixed_shapes=input_name == _IMAGES
@@ -154,7 +154,7 @@ class Hardware(Configurable):
             args.torch_compile_backend = "inductor" if compiled.value else None
             if compiled.value or compiled.why:
                 message = "torch.compile" if compiled.value else "no torch.compile"
-                self._said.append(message + f" ({compiled.why})" * bool(compiled.why))
+                self._summary.append(message + f" ({compiled.why})" * bool(compiled.why))
         if args.torch_compile:
             set_compile_cache()
 
@@ -164,13 +164,13 @@ class Hardware(Configurable):
             from hydratune.training.hardware.batch_size import fit_batch_size
 
             memory = free_memory()
-            self._said += fit_batch_size(trainer, memory and memory // _local_processes(), checkpoint)
+            self._summary += fit_batch_size(trainer, memory and memory // _local_processes(), checkpoint)
 
     def log_summary(self) -> None:
         """Log one line with the choices since `prepare` and their reasons, and before it a setting that is ignored."""
         if self._ignored_threads:
             log.info("hardware: OMP_NUM_THREADS=%s is ignored; to use it, set hardware.threads", self._ignored_threads)
-        log.info("hardware: %s", ", ".join(self._said))
+        log.info("hardware: %s", ", ".join(self._summary))
 
 
 def repeat_exactly(wanted: bool) -> None:

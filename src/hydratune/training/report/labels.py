@@ -56,9 +56,9 @@ def _scores(per_label: pd.DataFrame, matrix: pd.DataFrame | None, rows: Sequence
 
 def _example(row: Mapping[str, Any], number: int) -> str:
     probability = confidence(row)
-    said = f"predicted {row['prediction']}" + (f" ({probability:.0%})" if probability is not None else "")
+    outcome = f"predicted {row['prediction']}" + (f" ({probability:.0%})" if probability is not None else "")
     text = shortened(input_text(row, ("label", "prediction")), _EXAMPLE)
-    return f"row {number}: {text} [{said}]" if text else f"row {number}: {said}"
+    return f"row {number}: {text} [{outcome}]" if text else f"row {number}: {outcome}"
 
 
 def _confusion(matrix: pd.DataFrame) -> Iterator[Html]:
