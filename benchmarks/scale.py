@@ -25,7 +25,7 @@ from common import make_parser, parse_args, report_results, run_interleaved
 from rich.table import Table
 from workload import run_hydratune
 
-from hydratune.config.composition import shipped_dir
+from hydratune.config.options import shipped_dir
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # BERT has a token for each
 SHORT = 24  # tokens per row, if the length does not vary

@@ -39,7 +39,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.table import Table
 
-from hydratune.config.composition import CONFIG_MODULE, CONFIG_NAME, register_resolvers
+from hydratune.config.composition import CONFIG_NAME, register_resolvers
+from hydratune.config.options import CONFIG_MODULE
 from hydratune.sweep.config import Sweep
 from hydratune.sweep.study import default_storage
 from hydratune.tracking.journal import Journal

@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 
 from hydratune import data, models, tasks
 from hydratune.cli.main import VERBS, dispatch
-from hydratune.config.composition import options, shipped_dir
+from hydratune.config.options import options, shipped_dir
 
 ROOT = Path(__file__).parents[1]
 # Page of the repository -> page of the site.

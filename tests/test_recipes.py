@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from hydratune.cli.main import VERBS, dispatch
-from hydratune.config.composition import Request, composer, shipped_dir
+from hydratune.config.composition import Request, composer
+from hydratune.config.options import shipped_dir
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import ConfigError
 

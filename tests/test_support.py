@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hydratune.config.composition import options, shipped_dir
 from hydratune.config.instantiate import build
+from hydratune.config.options import options, shipped_dir
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hydratune.cli.main import dispatch
-from hydratune.config.composition import options, shipped_dir
 from hydratune.config.instantiate import build
+from hydratune.config.options import options, shipped_dir
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "tasks").glob("*.md"))}

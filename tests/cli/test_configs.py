@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from conftest import write_rows
 from hydratune.cli.main import dispatch
-from hydratune.config.composition import options, shipped_dir
+from hydratune.config.options import options, shipped_dir
 from hydratune.config.signatures import signature
 from hydratune.config.validate import check_config
 from hydratune.utils.errors import FAILED, ConfigError

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from fake_sweep import SPACE, fake, fake_study
 from hydratune.cli.main import dispatch
-from hydratune.config import composition
+from hydratune.config.options import shipped_dir
 from hydratune.config.validate import check_config
 from hydratune.evaluation.load_run import started_here
 from hydratune.tracking.client import connect
@@ -238,7 +238,7 @@ def test_data_files_of_another_sweep_are_refused(own_directory, monkeypatch, row
 @pytest.mark.parametrize("flag", [["--config-path", "mine"], ["--config-path=mine"], ["-cp", "./mine"]])
 def test_config_path_can_be_relative(own_directory, monkeypatch, flag):
     """A run of a primary config of the user starts, and is resumed: Hydra alone takes only absolute paths."""
-    shutil.copytree(composition.shipped_dir(), own_directory / "mine")
+    shutil.copytree(shipped_dir(), own_directory / "mine")
     started = []
     monkeypatch.setattr("hydratune.cli.train.run_job", lambda cfg, **_: started.append(cfg.seed))
     monkeypatch.setattr("hydratune.cli.train.preflight", lambda *_, **__: SimpleNamespace(checkpoint=None))

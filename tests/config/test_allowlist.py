@@ -5,7 +5,7 @@ import re
 import pytest
 
 from hydratune.config.allowlist import check_target
-from hydratune.config.composition import shipped_dir
+from hydratune.config.options import shipped_dir
 
 
 def targets():

@@ -4,15 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from hydratune.config import composition
-from hydratune.config.composition import (
-    Option,
-    Request,
-    check_choices,
-    expand_multirun,
-    force_add,
-    options,
-    shipped_dir,
-)
+from hydratune.config.composition import Request, check_choices, expand_multirun, force_add
+from hydratune.config.options import Option, options, shipped_dir
 
 
 def inside(function, *overrides):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hydratune.config.composition import options, shipped_dir
+from hydratune.config.options import options, shipped_dir
 from hydratune.utils.errors import ConfigError
 from tiny_models import TINY
 

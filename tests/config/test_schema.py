@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hydratune.cli.main import dispatch
-from hydratune.config.composition import options, shipped_dir
+from hydratune.config.options import options, shipped_dir
 from hydratune.config.schema import schema
 from hydratune.utils.errors import ConfigError
 

@@ -3,7 +3,8 @@
 import pytest
 
 from hydratune.config import composition, suggestions
-from hydratune.config.composition import Request, check_choices, options, shipped_dir
+from hydratune.config.composition import Request, check_choices
+from hydratune.config.options import options, shipped_dir
 from hydratune.utils.errors import ConfigError
 
 

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.main import dispatch
 from hydratune.config import servers, user_settings
-from hydratune.config.composition import Request, compose_config, composer, options
+from hydratune.config.composition import Request, compose_config, composer
+from hydratune.config.options import options
 from hydratune.config.validate import check_config
 from hydratune.sweep import storage
 from hydratune.tracking import client

@@ -17,8 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.cli import main
 from hydratune.cli.train import checked
 from hydratune.config import allowlist
-from hydratune.config.composition import Request, compose_config, composer, shipped_dir
+from hydratune.config.composition import Request, compose_config, composer
 from hydratune.config.instantiate import build
+from hydratune.config.options import shipped_dir
 from hydratune.config.validate import check_config
 from hydratune.utils.errors import ConfigError
 from processes import HYDRATUNE

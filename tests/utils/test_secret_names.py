@@ -12,7 +12,7 @@ import pytest
 import yaml
 from transformers import TrainingArguments
 
-from hydratune.config.composition import shipped_dir
+from hydratune.config.options import shipped_dir
 from hydratune.utils.provenance import redact
 from hydratune.utils.secret_encodings import contains_secret, replace_secret
 from hydratune.utils.secret_names import is_secret, is_secret_parameter, is_secret_variable

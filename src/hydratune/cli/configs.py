@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hydratune.config.composition import Option, options, shipped_dir
+from hydratune.config.options import Option, options, shipped_dir
 from hydratune.config.project import config_dir
 from hydratune.config.schema import schema
 from hydratune.config.suggestions import TRAINING_ARGUMENTS, argument_names

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.cli.train_options import parse_overrides
 from hydratune.config import checked_loader, composition
 from hydratune.config.compose_errors import compose_error
+from hydratune.config.options import CONFIG_MODULE
 from hydratune.utils.errors import FAILED, ConfigError, Problem, one_line
 from hydratune.utils.hydra_versions import VERSION_BASE
 
@@ -105,7 +106,7 @@ def run_hydra(arguments: Sequence[str]) -> int:
     if folder := parse_overrides(arguments).config_path:
         arguments = [*arguments, "--config-path", str(Path(folder).absolute())]  # Hydra would read it from our package
     sys.argv = ["hydratune", *arguments]
-    start = hydra.main(f"pkg://{composition.CONFIG_MODULE}", "train", **VERSION_BASE)
+    start = hydra.main(f"pkg://{CONFIG_MODULE}", "train", **VERSION_BASE)
     with checked_loader.checked_loading(), _errors_of_hydra():
         start(_no_job)()
     return 0

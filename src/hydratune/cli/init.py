@@ -17,9 +17,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from hydratune.config import composition
-from hydratune.config.composition import Request, options, shipped_dir
+from hydratune.config.composition import Request
 from hydratune.config.dataset_name import data_name
 from hydratune.config.instantiate import build
+from hydratune.config.options import options, shipped_dir
 from hydratune.config.suggestions import suggest_option
 from hydratune.config.validate import check_part
 from hydratune.data.columns import column_name

@@ -15,15 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.cli.run_argument import add_run_argument
 from hydratune.cli.run_status import FAILED, FINISHED, INTERRUPTED, format_age, run_status
 from hydratune.cli.run_summary import details, metrics_table
-from hydratune.config.composition import (
-    Request,
-    compose_config,
-    composer,
-    config_flags,
-    flat,
-    shipped_dir,
-    without_hydra,
-)
+from hydratune.config.composition import Request, compose_config, composer, config_flags, flat, without_hydra
+from hydratune.config.options import shipped_dir
 from hydratune.config.project import typed_flags
 from hydratune.tracking.run_directories import is_in_sweep
 from hydratune.tracking.run_lookup import RunLookup

@@ -32,6 +32,7 @@ from hydratune.config import search_path
 from hydratune.config.compose_errors import check_words, compose_error
 from hydratune.config.config_loader import ConfigLoader
 from hydratune.config.dataset_name import data_name
+from hydratune.config.options import CONFIG_MODULE, is_hydra_key, options, shipped_dir
 from hydratune.config.suggestions import suggest_option
 from hydratune.utils import env_variables
 from hydratune.utils.errors import KEY, ConfigError, Problem, child_key
@@ -39,61 +40,12 @@ from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
 from hydratune.utils.yaml_files import check_yaml
 
-CONFIG_MODULE = search_path.SHIPPED
 CONFIG_NAME = "train"
 # Hydra's name for a source of configs -> the flag that sets it.
 _FLAGS = {"command-line": "--config-dir", "main": "--config-path"}
 _now = [datetime.now()]  # value of `${now:...}`: start of this process or of its last composition
 # An override whose value is one character that Hydra's grammar accepts only in quotes, e.g. dataset.delimiter=;
 _SYMBOL = re.compile(r"^([^=]+=)([;#, \t])$")
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a config group, e.g. `dataset/mrpc`, and its file."""
-
-    group: str
-    name: str
-    path: Path
-
-    @property
-    def summary(self) -> str:
-        """The first comment line of the file, without Hydra's own headers."""
-        lines = (
-            line.lstrip("# ").rstrip() for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        )
-        return next((line for line in lines if line and not line.startswith("@package")), "")
-
-
-@functools.cache
-def shipped_dir() -> Path:
-    """Return the directory of the shipped configs, in the clone or in the installed package."""
-    spec = importlib.util.find_spec(CONFIG_MODULE)
-    assert spec is not None and spec.origin is not None  # the module is part of this distribution
-    return Path(spec.origin).parent
-
-
-def options(*folders: Path) -> list[Option]:
-    """Return every option below `folders`, except for Hydra's own groups, sorted by group and name."""
-    config_options: list[Option] = []
-    for folder in folders:
-        config_options += _shipped_options() if folder == shipped_dir() else _options_below(folder)
-    return sorted(config_options, key=lambda option: (option.group, option.name))
-
-
-@functools.cache
-def _shipped_options() -> list[Option]:
-    """Return the shipped options."""
-    return [*_options_below(shipped_dir())]
-
-
-def _options_below(folder: Path) -> Iterator[Option]:
-    root = folder.resolve()
-    for path in folder.rglob("*.yaml"):
-        group = path.parent.relative_to(folder).as_posix()
-        is_own = path.is_file() and path.resolve().is_relative_to(root)  # no link to, e.g., credentials
-        if group != "." and not _is_hydra(group) and is_own:
-            yield Option(group, path.stem, path)
 
 
 @dataclass(frozen=True)
@@ -206,19 +158,14 @@ def force_add(request: Request) -> list[str]:
 def _sets_value(override: Override, groups: Collection[str]) -> bool:
     is_assignment = not (override.is_add() or override.is_force_add() or override.is_delete())
     key = override.key_or_group
-    return is_assignment and key not in groups and "@" not in key and not _is_hydra(key)
-
-
-def _is_hydra(key: str) -> bool:
-    """Return whether a key or group is Hydra's own, so that Hydra checks it."""
-    return re.match(r"hydra($|[./])", key) is not None
+    return is_assignment and key not in groups and "@" not in key and not is_hydra_key(key)
 
 
 def expand_multirun(request: Request) -> list[list[str]]:
     """Return the overrides of each job of a multirun, in the order of Hydra's basic sweeper."""
     combinations: list[list[str]] = [[]]
     for override, text in zip(request.parsed, force_add(request), strict=True):
-        if override.is_sweep_override() and not _is_hydra(override.key_or_group):
+        if override.is_sweep_override() and not is_hydra_key(override.key_or_group):
             key = text.partition("=")[0]
             texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
@@ -275,7 +222,7 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
 
 def _ordered(overrides: Sequence[str]) -> list[str]:
     """Return overrides in the order in which Hydra lists them: its own first."""
-    return sorted(overrides, key=lambda text: not _is_hydra(text.lstrip("+~")))
+    return sorted(overrides, key=lambda text: not is_hydra_key(text.lstrip("+~")))
 
 
 def check_search_path(request: Request) -> None:

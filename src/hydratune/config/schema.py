@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from hydratune.config.annotations import json_schema
-from hydratune.config.composition import Option, options, shipped_dir
 from hydratune.config.instantiate import RESERVED
+from hydratune.config.options import Option, options, shipped_dir
 from hydratune.config.signatures import signature
 from hydratune.utils.errors import ConfigError, Problem, similar
 

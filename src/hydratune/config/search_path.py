@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from hydratune.config import allowlist
+from hydratune.config.options import CONFIG_MODULE
 from hydratune.utils.errors import KEY, Problem
 from hydratune.utils.yaml_files import read_yaml
 
-SHIPPED = "hydratune.conf"  # package with the shipped configs
 _KEY = "hydra.searchpath"
 
 
@@ -50,7 +50,7 @@ def imports(values: Iterable[Any]) -> Iterator[Problem]:
     """
     for value in values:
         scheme, package = _source(value)
-        if scheme == "file" or (scheme == "pkg" and package in (SHIPPED, *allowlist.user_allowlist())):
+        if scheme == "file" or (scheme == "pkg" and package in (CONFIG_MODULE, *allowlist.user_allowlist())):
             continue
         text = f"{KEY} names a package that is not on the allow-list: {value!r}"
         yield Problem(

@@ -16,9 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.config import allowlist, frozen_values, hydra_guard, instantiate
 from hydratune.config.annotations import type_error
 from hydratune.config.compose_errors import unresolved
-from hydratune.config.composition import Request, options, shipped_dir, without_hydra
+from hydratune.config.composition import Request, without_hydra
 from hydratune.config.objectives import check_objective
 from hydratune.config.optimization import is_neutral
+from hydratune.config.options import options, shipped_dir
 from hydratune.config.rules import agreement, bounds, refused_arguments, select
 from hydratune.config.secret_values import directory_secrets, literal_secrets, passwords, resolved_secrets
 from hydratune.config.signatures import Signature, signature
