@@ -22,8 +22,8 @@ from typing import Any
 from common import HYDRATUNE, compose
 from omegaconf import DictConfig
 
-from hydratune.config import composition
 from hydratune.config.instantiate import build
+from hydratune.config.options import options, shipped_dir
 from hydratune.models.base import max_positions
 from hydratune.tasks.base import Task
 from hydratune.tasks.metrics import squad
@@ -244,7 +244,7 @@ def format_metrics(metrics: dict[str, float]) -> str:
 
 def main() -> None:
     """Run the unfinished experiments, print the table, and write it as JSON."""
-    shipped = [option.name for option in composition.options(composition.shipped_dir()) if option.group == "experiment"]
+    shipped = [option.name for option in options(shipped_dir()) if option.group == "experiment"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=shipped, default=shipped, metavar="NAME", help="of: %(choices)s")
     parser.add_argument("--out", type=Path, default=Path("outputs/experiments"))
