@@ -22,6 +22,7 @@ from typing import Any
 from common import HYDRATUNE, compose
 from omegaconf import DictConfig
 
+from hydratune.config import composition
 from hydratune.config.instantiate import build
 from hydratune.config.options import options, shipped_dir
 from hydratune.models.base import max_positions
