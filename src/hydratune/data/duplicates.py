@@ -61,7 +61,8 @@ class Duplicates:
         first, second = map(locate, self.conflict)
         inputs, label = self.names
         rows = f"{self.conflicts:,} of {self.total:,} rows of train"
-        return f"{rows} have the same {inputs} as another row, but a different {label}, e.g. {first} and {second}"
+        reason = f"have the same {inputs} as another row, but a different {label}"
+        return f"{rows} {reason}, e.g. {first} and {second}; correct the labels, or remove the rows"
 
 
 def warn_of_duplicates(train: Any, raw: RawDataset, task: TaskSpec, dropped: Iterable[BadRow]) -> None:
