@@ -65,16 +65,17 @@ def test_killed_and_resumed(toy, store, own_directory):
     assert "param_drift" not in resumed.data.tags
 
 
-def test_a_finished_run_stays_as_it_is(own_directory, capsys):
-    """Resuming it does nothing and says so."""
+@pytest.mark.parametrize("overrides", [[], ["hardware.launch.node_rank=1", "++hardware.launch.rdzv_endpoint=host0"]])
+def test_a_finished_run_stays_as_it_is(own_directory, capsys, overrides):
+    """Resuming it does nothing and says so, also with the keys that each of several machines needs."""
     (own_directory / "run").mkdir()
     (own_directory / "run" / "metrics.json").write_text("{}")
     (own_directory / "run" / ".hydra").mkdir()
     (own_directory / "run" / ".hydra" / "overrides.yaml").write_text("[]")
-    assert dispatch(["resume", "run"]) == 0
+    assert dispatch(["resume", "run", *overrides]) == 0
     assert capsys.readouterr().out == "run: finished, nothing to do\n"
     with pytest.raises(ConfigError) as caught:  # which would have no effect
-        dispatch(["resume", "run", "trainer.args.max_steps=8"])
+        dispatch(["resume", "run", *overrides, "trainer.args.max_steps=8"])
     assert [problem.key for problem in caught.value.problems] == ["KEY=VALUE"]
 
 

@@ -36,8 +36,8 @@ RUN = {
 }
 # Command -> why no test runs it.
 NOT_RUN = {
-    "pip install 'hydratune[slurm]'": "installs from an index; `make install` installs the same packages",
-    "pip install 'hydratune[ray]'": "installs from an index; `make install` installs the same packages",
+    "pip install 'hydratune[slurm,postgresql]'": "installs from an index; `make install` installs the same packages",
+    "pip install 'hydratune[ray,postgresql]'": "installs from an index; `make install` installs the same packages",
 }
 
 

@@ -150,6 +150,12 @@ def test_sink_leaves_ordinary_text(sink, text):
     assert escape_control(text) == text
 
 
+@pytest.mark.parametrize("sink", [to_stream, to_bar, to_log])
+def test_sink_drops_colors_of_libraries(sink):
+    """Ray colors what workers print; escaped colors would be noise in each line."""
+    assert "a b c" in sink("a \x1b[1m\x1b[36mb\x1b[0m c")
+
+
 def test_console_prints_its_styles(monkeypatch):
     """Styles of our own still reach a terminal, also while rich redirects the streams for a live table."""
     from rich.live import Live

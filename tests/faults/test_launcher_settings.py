@@ -97,6 +97,21 @@ def test_dangerous_setting_is_refused(plugins, launcher, key, value):
     assert got == key or got.startswith(f"{key}.")
 
 
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        ({"timeout_min": 2}, ["timeout_min"]),  # the default delay is 120 seconds
+        ({"timeout_min": 3}, []),
+        ({"timeout_min": 2, "signal_delay_s": 30}, []),
+        ({"timeout_min": 60, "signal_delay_s": 3600}, ["timeout_min"]),
+        ({"timeout_min": 0}, []),  # no limit
+    ],
+)
+def test_time_limit_is_longer_than_the_time_after_the_signal(plugins, settings, keys):
+    """Otherwise, Slurm signals each worker at its start, and the sweep replaces them without end."""
+    assert refused(plugins, "submitit_slurm", settings) == keys
+
+
 def test_line_break_would_be_a_line_of_the_script():
     """Positive control: submitit does not escape it."""
     assert "\n#SBATCH --wrap=canary" in _make_sbatch_string(command="true", folder="x", comment=LINE)

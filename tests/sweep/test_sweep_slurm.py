@@ -14,7 +14,7 @@ from hydratune.utils.errors import ConfigError
 
 slurm = pytest.importorskip("hydratune.sweep.slurm", reason="submitit is not installed")
 from submitit.core.utils import DelayedSubmission, JobPaths  # noqa: E402 (after the check that it is installed)
-from submitit.slurm.slurm import SlurmJobEnvironment  # noqa: E402
+from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJobEnvironment  # noqa: E402
 
 
 @pytest.fixture
@@ -48,6 +48,17 @@ def test_queue_takes_jobs_that_are_not_listed_to_have_ended(queue, commands):
     assert queue.unfinished() == {"7_1"}
 
 
+def test_jobs_to_cancel_are_those_in_the_queue(queue, commands, monkeypatch):
+    """One ID for a job array; none before the first submission, when the watcher is submitit's own."""
+    monkeypatch.setattr(slurm.SlurmJob, "watcher", SlurmInfoWatcher())
+    assert slurm.job_ids() == []
+    monkeypatch.setattr(slurm.SlurmJob, "watcher", queue)
+    assert slurm.job_ids() == ["7", "8"]
+    commands(squeue="echo 7_1")
+    queue.update()
+    assert slurm.job_ids() == ["7"]
+
+
 def test_queue_keeps_jobs_while_slurm_does_not_answer(queue, commands):
     """A controller that is down says nothing about jobs."""
     commands(squeue="exit 1")
@@ -71,7 +82,7 @@ def test_a_request_that_sbatch_rejects_is_an_error_of_the_user(sweep, commands, 
     (problem,) = caught.value.problems
     assert problem.key == "hydra.launcher"
     assert message in problem.message
-    assert "gpus_per_node" in problem.hint
+    assert all(key in problem.hint for key in ("gpus_per_node", "cpus_per_task", "mem_gb"))
     assert message not in capsys.readouterr().err
     assert not (own_directory / "s").exists()
 

@@ -1,7 +1,9 @@
 """A process that inherits the variables of another launcher runs alone; the processes that we start see theirs."""
 
 import json
+import logging
 import os
+import re
 
 import pytest
 
@@ -30,6 +32,22 @@ def test_ignore_other_launchers_removes_their_variables(monkeypatch, caplog, lau
     assert before.items() - os.environ.items() == FOREIGN[launcher].items()
     (record,) = caplog.records
     assert all(name in record.message for name in FOREIGN[launcher])
+
+
+def test_ignore_other_launchers_logs_what_it_removed_while_logging_was_disabled(monkeypatch, caplog):
+    """Once: the checks before a run remove the variables, and the run logs their names."""
+    monkeypatch.setenv("RANK", "0")
+    logging.disable()
+    try:
+        ignore_other_launchers()
+    finally:
+        logging.disable(logging.NOTSET)
+    assert "RANK" not in os.environ
+    assert not caplog.records
+    ignore_other_launchers()
+    ignore_other_launchers()
+    (record,) = caplog.records
+    assert "RANK" in record.message
 
 
 def test_ignore_other_launchers_is_silent_without_variables(monkeypatch, caplog):
@@ -74,5 +92,6 @@ def test_a_run_ignores_other_launchers(toy, own_directory, command):
     done = hydratune(*toy, "tracking=none", *directory, *command, **foreign)
     assert done.returncode == 0, done.stderr
     assert list(own_directory.glob("run/**/metrics.json"))
+    assert foreign.keys() <= {*re.findall(r"\w+", done.stderr)}
     for path in own_directory.glob("run/**/manifest.json"):
         assert json.loads(path.read_text())["conditions"]["hardware.nproc_per_node"] == "1"

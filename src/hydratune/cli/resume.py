@@ -21,6 +21,8 @@ from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import METRICS, check_links, check_started_here, not_a_run
 from hydratune.utils.yaml_files import read_hydra_node, read_overrides
 
+_LAUNCH = "hardware.launch."  # start of keys that differ between machines, such as `node_rank`, and change no result
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the run's own command again in its directory, with additional overrides if any are given.
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         raise ConfigError(not_a_run(directory, ".hydra/overrides.yaml"))
     is_finished = (directory / METRICS).is_file()
-    if is_finished and args.overrides:
+    if is_finished and not all(override.lstrip("+~").startswith(_LAUNCH) for override in args.overrides):
         text = "the run is finished; its settings can no longer change"
         raise ConfigError(Problem("KEY=VALUE", text, "train a new run with these overrides"))
     if is_finished and all(journal.is_delivered() for journal in journals(directory)):

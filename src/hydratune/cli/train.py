@@ -26,6 +26,7 @@ from hydratune.config import composition, hydra_guard, user_settings
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
+from hydratune.config.launchers import LauncherKind, launcher_kind
 from hydratune.config.validate import check_config
 from hydratune.models.base import Checkpoint
 from hydratune.sweep.controller import NoProgressError, print_summary, show_plan, sweep
@@ -240,9 +241,20 @@ def _sweep(request: Request, dry_run: bool) -> int:
         code = FAILED
     except (KeyboardInterrupt, SystemExit):
         print(f"\nfinished trials are saved; resume with: {sweep_command(plan)}", file=sys.stderr)
+        if jobs := _slurm_jobs(cfg):
+            print(f"workers continue on Slurm; cancel them with: scancel {' '.join(jobs)}", file=sys.stderr)
         raise
     update_experiment_note(plan.directory)
     return code or print_summary(Study(plan, build(cfg.sweep)), cfg)
+
+
+def _slurm_jobs(cfg: DictConfig) -> list[str]:
+    """Return the IDs of the Slurm jobs whose workers continue after the end of this process."""
+    if launcher_kind(cfg.hydra.launcher) is not LauncherKind.SUBMITIT_SLURM:
+        return []
+    from hydratune.sweep import slurm  # imports submitit, which may not be installed
+
+    return slurm.job_ids()
 
 
 def _corners(plan: Plan) -> Iterator[DictConfig]:

@@ -190,13 +190,31 @@ def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
             yield Problem(full_key, f"{KEY} is not a setting of {kind}", hint)
         elif not settings[key](value):
             yield invalid_value(full_key, _REQUIREMENTS[settings[key]], display_value(value))
+    if kind is LauncherKind.SUBMITIT_SLURM:
+        yield from _signal_at_start(launcher)
+
+
+def _signal_at_start(launcher: Mapping[Any, Any]) -> Iterator[Problem]:
+    """Yield an error if Slurm would end each worker at its start: the sweep would replace them forever."""
+    minutes, delay = launcher.get("timeout_min"), launcher.get("signal_delay_s")
+    if isinstance(minutes, int) and isinstance(delay, int) and 0 < 60 * minutes <= delay:  # 0 is no time limit
+        limit = f"{_KEY}.signal_delay_s ({delay} s), the time between the signal to a worker and its time limit"
+        hint = f"set {_KEY}.timeout_min={delay // 60 + 5}, or a lower {_KEY}.signal_delay_s"
+        yield invalid_value(f"{_KEY}.timeout_min", f"longer than {limit}", minutes, hint)
 
 
 def suggest_launcher(full_key: str) -> str:
-    """Return a hint that names the launchers with a setting, or a similar setting; empty if there is none."""
+    """Return a hint that names the launchers with a setting, or a similar setting; empty if there is none.
+
+    >>> suggest_launcher("hydra.launcher.ray.init.num_cpus")
+    'choose its launcher, and add the key with a plus sign: hydra/launcher=ray +hydra.launcher.ray.init.num_cpus=VALUE'
+    """
     key = full_key.removeprefix(f"{_KEY}.")
     if key == full_key:
         return ""
+    if key in _RAY:  # its config has only the address, so the launcher may be chosen already
+        ray = f"hydra/launcher={LauncherKind.RAY.option} +{full_key}=VALUE"
+        return f"choose its launcher, and add the key with a plus sign: {ray}"
     if overrides := [f"hydra/launcher={kind.option}" for kind, settings in _SETTINGS.items() if key in settings]:
         return f"choose its launcher: {join_or(overrides)}"
     close = nearest(key, {setting for settings in _SETTINGS.values() for setting in settings})

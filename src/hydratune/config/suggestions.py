@@ -19,8 +19,11 @@ from hydratune.utils.other_names import meaning_of, option_of
 
 Groups = Mapping[str, Sequence[str]]
 TRAINING_ARGUMENTS = "transformers.Seq2SeqTrainingArguments"
-# Options of the group `dataset` for data of the user -> the class.
-_SOURCES = {"local": "hydratune.data.LocalFiles", "hub": "hydratune.data.HubDataset"}
+# Group -> options whose class has more arguments than that of the default option -> the class.
+_CLASSES = {
+    "dataset": {"local": "hydratune.data.LocalFiles", "hub": "hydratune.data.HubDataset"},
+    "hardware": {"ddp": "hydratune.training.Distributed"},
+}
 
 # Group -> other name -> option.
 OPTIONS: dict[str, dict[str, str]] = {
@@ -125,6 +128,8 @@ def suggest_argument(key: str, name: str, value: object, parameters: Collection[
     'a similar argument exists: trainer.args.num_train_epochs'
     >>> suggest_argument("dataset", "files", {}, ["max_samples"], {})
     'add dataset=local, which has this argument'
+    >>> suggest_argument("hardware", "launch", {}, ["threads"], {})
+    'add hardware=ddp, which has this argument'
 
     Args:
         key: Key of the node.
@@ -145,8 +150,8 @@ def suggest_argument(key: str, name: str, value: object, parameters: Collection[
         return f"a similar argument exists: {key}.{close}"
     if key == "trainer" and (close := nearest(name, argument_names(TRAINING_ARGUMENTS))):
         return f"a similar argument exists: trainer.args.{close}"
-    sources = [option for option, path in _SOURCES.items() if key == "dataset" and name in argument_names(path)]
-    return f"add dataset={sources[0]}, which has this argument" if sources else ""
+    options = [option for option, path in _CLASSES.get(key, {}).items() if name in argument_names(path)]
+    return f"add {key}={options[0]}, which has this argument" if options else ""
 
 
 def suggest_override(name: str, value: object, groups: Groups, kind: str = "", has_option: bool = False) -> str:

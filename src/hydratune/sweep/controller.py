@@ -35,6 +35,7 @@ from hydratune.sweep.storage import retry
 from hydratune.sweep.stored_plan import read_plan, sweep_command
 from hydratune.sweep.study import FAILURES, INTERRUPTIONS, Study, folder_of
 from hydratune.sweep.tracking import SweepRun
+from hydratune.training.hardware.environment import ignore_other_launchers
 from hydratune.utils import signals
 from hydratune.utils import slurm as slurm_job
 from hydratune.utils.errors import FAILED as FAILED_CODE
@@ -71,6 +72,7 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
     warnings = (sqlite_warning(study.url, cfg), grid_warning(plan, options), seed_warning(plan))
     for warning in filter(None, warnings):
         log.warning("%s", warning)
+    ignore_other_launchers()  # of which workers, which are processes of their own, would not know
     lock = file_lock(plan.directory / _PARENT_LOCK)
     try:
         lock.acquire(blocking=False)

@@ -15,11 +15,12 @@ from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 from hydratune.utils.errors import Problem, one_line
 
 _EVERY = 30  # seconds between two calls of squeue
-_NO_GPU = (
-    "without GPUs, leave out hydra.launcher.gpus_per_node; sinfo --format='%P %G' lists the GPUs of each partition"
+_TOO_LARGE = (
+    "lower hydra.launcher.gpus_per_node, cpus_per_task, mem_gb, or nodes\n"
+    "sinfo --format='%P %D %G %c %m' lists the nodes, GPUs, CPUs, and memory (MB) of each partition"
 )
 _HINTS = {
-    "node configuration": _NO_GPU,
+    "node configuration": _TOO_LARGE,
     "partition": "sinfo lists the partitions",
     "account": "sacctmgr show associations lists your accounts",
     "time limit": "lower hydra.launcher.timeout_min",
@@ -52,6 +53,12 @@ def unfinished() -> int:
         SlurmJob.watcher = Queue(delay_s=_EVERY)
     SlurmJob.watcher.update_if_long_enough("standard")
     return len(SlurmJob.watcher.unfinished())
+
+
+def job_ids() -> list[str]:
+    """Return the IDs of the jobs and job arrays of this process that were in the queue at the last call of squeue."""
+    queue = SlurmJob.watcher
+    return sorted({job.partition("_")[0] for job in queue.unfinished()}) if isinstance(queue, Queue) else []
 
 
 def unavailable() -> Problem | None:

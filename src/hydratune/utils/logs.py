@@ -152,6 +152,8 @@ def _guard_records() -> None:
 class GuardedStream:
     """A text stream that masks secrets and escapes control characters, also in the output of libraries and `print`.
 
+    It drops colors, except for those of rich.
+
     Args:
         stream: Stream to write to.
         has_bars: Whether progress bars are drawn on it, which move the cursor before they write.
@@ -168,7 +170,7 @@ class GuardedStream:
         """Write a text and return its length."""
         moves = _CURSOR.match(text) if self._has_bars else None
         begin = moves.end() if moves else 0
-        rest = str(redact(text[begin:])) if self._masks else text[begin:]
+        rest = _masked(text[begin:]) if self._masks else text[begin:]
         self.unguarded.write(text[:begin] + escape_control(rest))
         return len(text)
 
@@ -214,7 +216,12 @@ def _indented(text: str) -> str:
 
 
 def _guarded(text: str) -> str:
-    return escape_control(str(redact(text)))
+    return escape_control(_masked(text))
+
+
+def _masked(text: str) -> str:
+    """Mask secrets, and drop the colors of libraries such as Ray, which would be escaped otherwise."""
+    return str(redact(_STYLE.sub("", text)))  # before the masks, since a style may begin in the middle of a secret
 
 
 def _print_guarded(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -25,6 +25,7 @@ _PREFIXES = (
     *("TORCHELASTIC_", "PET_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_"),
     *("ACCELERATE_", "PARALLELISM_CONFIG_", "FSDP_", "MEGATRON_LM_"),
 )
+_unlogged: set[str] = set()  # variables that were removed while logging was disabled
 
 
 def mark_as_rank() -> None:
@@ -40,18 +41,19 @@ def is_rank() -> bool:
 def ignore_other_launchers() -> None:
     """Remove the variables of other launchers, unless `hydratune.training.launch` started this process.
 
-    A process that inherits them, as in a PyTorchJob pod or an `srun` shell, would wait forever for the others.
+    A process that inherits them, as in a PyTorchJob pod or an `srun` shell, would wait forever for the others. Checks
+    before a run remove them while logging is disabled, so the run itself logs their names.
     """
     if is_rank():
         return
-    names = sorted(name for name in os.environ if name in _NAMES or name.startswith(_PREFIXES))
+    names = [name for name in os.environ if name in _NAMES or name.startswith(_PREFIXES)]
     for name in names:
         del os.environ[name]
-    if names:
-        log.warning(
-            "ignored environment variables of another launcher: %s; this run has one process (several: hardware=ddp)",
-            ", ".join(names),
-        )
+    _unlogged.update(names)
+    if _unlogged and log.isEnabledFor(logging.WARNING):
+        text = "ignored environment variables of another launcher: %s; only hardware=ddp starts several processes"
+        log.warning(text, ", ".join(sorted(_unlogged)))
+        _unlogged.clear()
 
 
 def set_compile_cache() -> None:
