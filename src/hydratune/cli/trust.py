@@ -1,4 +1,4 @@
-"""Trust the code that pyproject.toml lists, symlinks outputs and multirun, and settings of trackers such as wandb.
+"""Trust the code that pyproject.toml lists, symlinks outputs and multirun, and settings of trackers and git.
 
 A cloned repository can contain such a list, such symlinks, and such settings, so they take effect only after you trust
 them, as with `direnv allow`. Trust applies to one list, one target of a symlink, or one content of a file, at one path.
@@ -7,6 +7,7 @@ After a change, run this command again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     for folder, target in links.items():
         print(f"  {folder}, a link to {target!r}")
     for file in settings:
-        print(f"  {file.relative_to(Path.cwd())}, settings of a tracker")
+        print(f"  {os.path.relpath(file)}, settings of a tracker or of git")
     return 0
 
 

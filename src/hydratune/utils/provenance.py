@@ -25,7 +25,7 @@ _LONGEST_DIFF = 1_000_000  # characters
 _GIT_SECONDS = 10
 _STATUS = ("status", "--porcelain", "--ignore-submodules=all")
 _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
-_WITHOUT_PROGRAMS = ("--no-pager", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+WITHOUT_PROGRAMS = ("--no-pager", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 _EMPTY, _FALSE = "HYDRATUNE_GIT_EMPTY", "HYDRATUNE_GIT_FALSE"  # variables with values for git's `--config-env`
 
 _DEFAULT_PASSWORDS = ("password", "postgres")
@@ -266,7 +266,7 @@ def _is_worktree(path: Path, common: Path, root: Path) -> bool:
 def _is_submodule(path: Path, root: Path) -> bool:
     if (path / "commondir").exists():
         return False
-    config = _run_git(["config", "--file", str(path / "config"), "core.worktree"]).stdout
+    config = run_git(["config", "--file", str(path / "config"), "core.worktree"]).stdout
     worktree = config.decode(errors="surrogateescape").strip()
     return bool(worktree) and (path / worktree).resolve() == root.resolve()
 
@@ -280,10 +280,10 @@ def _git(root: Path) -> Callable[..., str]:
     its config must not name another directory, whose content a diff would show.
     """
     location_options = (f"--git-dir={_git_directory(root)}", f"--work-tree={root}")
-    options = [*location_options, *_WITHOUT_PROGRAMS, *_without_filters(location_options)]
+    options = [*location_options, *WITHOUT_PROGRAMS, *_without_filters(location_options)]
 
     def run(*arguments: str) -> str:
-        result = _run_git([*options, *arguments])
+        result = run_git([*options, *arguments])
         if result.returncode:
             raise OSError(result.stderr.decode(errors="replace").strip().partition("\n")[0])
         return result.stdout.decode(errors="backslashreplace").strip()
@@ -296,13 +296,14 @@ def _without_filters(location_options: Sequence[str]) -> list[str]:
 
     `-c NAME=VALUE` would end a name at its first `=`, and the repository may call a filter `a=b`.
     """
-    output = _run_git([*location_options, "config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
+    output = run_git([*location_options, "config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
     names = {name.rpartition(".")[0] for name in output.decode(errors="surrogateescape").split("\0") if name}
     values = {"clean": _EMPTY, "smudge": _EMPTY, "process": _EMPTY, "required": _FALSE}
     return [f"--config-env={name}.{key}={variable}" for name in sorted(names) for key, variable in values.items()]
 
 
-def _run_git(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+def run_git(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    """Run git without transports; raise OSError without git, and subprocess.TimeoutExpired after 10 seconds."""
     environment = {**os.environ, "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
     environment |= {_EMPTY: "", _FALSE: "false"}
     command = ["git", *arguments]  # git is found on PATH, as the user's shell would find it
