@@ -307,7 +307,7 @@ def test_interruption(toy, own_directory, store, sent):
     finally:
         process.kill()
     assert process.returncode == 75
-    assert "hydratune: stopping after this step and a checkpoint; press Ctrl-C to stop immediately" in err.splitlines()
+    assert "hydratune: stopping after this step and a checkpoint" in err.splitlines()  # no key stops a batch job
     assert "resume runs/x" in err
     assert "Traceback" not in err
     pointer = json.loads((own_directory / "runs/x/mlflow.json").read_text())

@@ -64,7 +64,7 @@ def resume_command(cfg: DictConfig, directory: Path) -> str:
     """Return the command that resumes a run on this machine."""
     command = f"{cli_path()} resume {shlex.quote(os.path.relpath(run_directory(cfg, directory)))}"
     nnodes, node_rank = machines(cfg)
-    return command + f" hardware.launch.node_rank={node_rank}  # with its own number on each machine" * (nnodes > 1)
+    return command + f" hardware.launch.node_rank={node_rank}  # the node_rank of each machine" * (nnodes > 1)
 
 
 def other_machine(directory: Path, number: int) -> Path:

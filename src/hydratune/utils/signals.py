@@ -186,7 +186,8 @@ def _handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the 
     _asked.append(KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(code))
     if len(_asked) > len(_finishing):
         raise _asked[-1]
-    os.write(2, b"\nhydratune: stopping after this step and a checkpoint; press Ctrl-C to stop immediately\n")
+    hint = b"; press Ctrl-C to stop immediately" if os.isatty(2) else b""  # not in the log of a batch job
+    os.write(2, b"\nhydratune: stopping after this step and a checkpoint" + hint + b"\n")
     for notify in _notify:
         notify()
 
