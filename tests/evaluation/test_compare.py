@@ -746,6 +746,16 @@ def test_best_two_are_compared_on_test(store, record, right, verdict):
     assert any(" compare " in command for command in found.commands.values())
 
 
+@pytest.mark.parametrize("seeds", [(1, 1), (1, 2)])
+def test_best_two_are_named_by_their_seeds(store, record, seeds):
+    """A difference between one run each may be due to the seed: it is named if it differs."""
+    for rate, seed, right in zip((1, 2), seeds, (180, 120), strict=True):
+        record(f"run {rate}", {"lr": rate, "seed": seed}, right=right, best_accuracy=1 / rate)
+    sentence = best_two(*ranked(store), "best/accuracy").sentences[1]
+    assert "lr=1" in sentence
+    assert ("seed=1" in sentence, "seed=2" in sentence) == (seeds == (1, 2),) * 2
+
+
 def test_best_two_name_what_was_not_tested(store, record):
     """Runs without test rows are not compared, but the best two tested configurations are."""
     record("best", {"lr": 1}, digest=None, best_accuracy=0.9)

@@ -54,8 +54,9 @@ def _note(client: MlflowClient, runs: Sequence[Any], sweeps: int, compare: Compa
     top = {f"{i}. {score}": run_name for i, (score, run_name) in enumerate(scores, 1)}
     ties = ties_text((run.data.metrics[metric] for run in ranked), ranked[0].data.metrics[metric]) if ranked else ""
     verdict, sentences, commands = compare(client, ranked, metric) if ranked else ("", (), {})
-    difference = f"; difference from the second best: {verdict}" if verdict else ""
-    best = [f"Best {score} ({run_name}{ties}){difference}" for score, run_name in scores[:1]]
+    # MLflow shows one line of about 70 characters: the verdict comes before the name, which the table also has.
+    difference = f", difference from the second best {verdict}" if verdict else ""
+    best = [f"Best {score}{difference}: {run_name}{ties}" for score, run_name in scores[:1]]
     lines = [*best, *sentences, f"{_count(len(runs), 'run')} ({states}), {_count(sweeps, 'sweep')}"]
     return note(lines, {**top, **commands})
 

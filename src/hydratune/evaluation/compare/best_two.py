@@ -82,12 +82,25 @@ def best_two(client: MlflowClient, records: Sequence[MlflowRun], metric: str) ->
 
 
 def _by_settings(first: Sequence[Run], second: Sequence[Run]) -> list[list[Run]]:
-    """Return two configurations with the settings in which they differ as labels, unless these are long."""
-    names = [name for name in differing([first[0], second[0]]) if name != SEED]
-    labels = [settings_text({name: group[0].params.get(name, "unset") for name in names}) for group in (first, second)]
+    """Return two configurations with the settings in which they differ as labels, unless these are long.
+
+    A difference between one run each may be due to their seeds, which are in the labels then.
+    """
+    compared = _compared(first, second)
+    pair = [group[0] for group in compared]
+    names = [name for name in differing(pair) if name != SEED or max(map(len, compared)) == 1]
+    labels = [settings_text({name: run.params.get(name, "unset") for name in names}) for run in pair]
     if len({*labels}) < 2 or max(map(len, labels)) > _LONGEST_LABEL:
         return [[*first], [*second]]
-    return [[replace(run, label=label) for run in group] for label, group in zip(labels, (first, second), strict=True)]
+    return [[replace(run, label=label) for run in group] for label, group in zip(labels, compared, strict=True)]
+
+
+def _compared(first: Sequence[Run], second: Sequence[Run]) -> list[list[Run]]:
+    """Return the tested runs of two configurations that are compared: all with enough seeds, else the best one each."""
+    groups = [_tested(first), _tested(second)]
+    if any(len({run.seed for run in group}) < MIN_SEEDS for group in groups):
+        return [group[:1] for group in groups]
+    return groups
 
 
 def named_runs(client: MlflowClient, records: Iterable[MlflowRun]) -> list[Run]:
@@ -103,10 +116,7 @@ def named_runs(client: MlflowClient, records: Iterable[MlflowRun]) -> list[Run]:
 
 def significance(first: Sequence[Run], second: Sequence[Run]) -> Significance:
     """Return whether two configurations differ on test: over their seeds if there are enough, else by one run each."""
-    groups = [_tested(first), _tested(second)]
-    if any(len({run.seed for run in group}) < MIN_SEEDS for group in groups):
-        groups = [group[:1] for group in groups]
-    runs = [run for group in groups for run in group]
+    runs = [run for group in _compared(first, second) for run in group]
     command = shlex.join([cli_path(), "compare", *(run.id[:_COMMAND_ID] for run in runs)])
     if reason := _too_many_rows(runs):
         return not_tested(reason, {"test the difference": command})
