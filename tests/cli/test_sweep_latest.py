@@ -65,3 +65,11 @@ def test_typo_of_latest_is_answered(sweeps):
         with pytest.raises(ConfigError) as caught:
             dispatch(command)
         assert caught.value.problems[0].hints[0].endswith(" latest")
+
+
+def test_name_of_the_config_is_answered_with_the_newest_sweep(sweeps):
+    """The directory has more in its name than `name=NAME` of the command."""
+    sweeps("lrs-lr-4c6158", "lrs-wd-19ab00", "lrsx-lr-4c6158")
+    with pytest.raises(ConfigError) as caught:
+        sweep_directory("lrs")
+    assert caught.value.problems[0].hints[0].endswith(" lrs-wd-19ab00")

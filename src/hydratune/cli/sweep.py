@@ -225,6 +225,12 @@ def sweep_directory(name: str) -> Path:
         check_place("NAME", sweeps[0])
         return sweeps[0]
     sweep_names = [*([LATEST] if sweeps else []), *(sweep.name for sweep in sweeps)]
+    # The name of a directory begins with that of the config, followed by the varied keys and a digest.
+    longer = next((sweep.name for sweep in sweeps if sweep.name.startswith(f"{name}-")), "")
     otherwise = f"pass a sweep directory, or its name in {_PLACE}/"
-    hint = similar("sweep", Path(name).name, sweep_names, otherwise)
+    hint = (
+        f"a sweep of this name exists: {longer}"
+        if longer
+        else similar("sweep", Path(name).name, sweep_names, otherwise)
+    )
     raise ConfigError(Problem("NAME", f"no such sweep: {name!r}", hint))

@@ -166,6 +166,12 @@ def _cell(value: Any, is_number: bool) -> str:
     return f'<td class="{kind}">{_BREAKS.sub(_BREAK, text(shortened(content, _LONGEST_CELL)))}</td>'
 
 
+def clipped(value: str) -> Html:
+    """Return a text of a cell of which a few lines are shown; the rest is shown on hover, on focus, and in print."""
+    content = text(value)
+    return Html(f'<div class="clipped" tabindex="0" title="{content}">{content}</div>')
+
+
 def shortened(value: str, longest: int) -> str:
     """Cut a text, and end it with an ellipsis."""
     return value if len(value) <= longest else f"{value[: longest - 1]}…"

@@ -35,12 +35,14 @@ thead th { position: sticky; top: 0; background: var(--panel); font-weight: 600;
 tbody th { font-weight: 500; color: var(--muted); white-space: nowrap; }
 td.short { white-space: nowrap; }
 td.name { overflow-wrap: break-word; }
-td.long { min-width: clamp(13rem, 25vw, 24rem); }
+td.long, .clipped { min-width: clamp(13rem, 25vw, 24rem); }
+.clipped { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
+.clipped:focus { -webkit-line-clamp: none; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 th.sortable { cursor: pointer; }
-th.sortable::after { content: " \\2195"; color: var(--muted); font-weight: 400; }
-th[aria-sort=ascending]::after { content: " \\2191"; color: var(--text); }
-th[aria-sort=descending]::after { content: " \\2193"; color: var(--text); }
+th.sortable::after { content: "\\00a0\\2195"; color: var(--muted); font-weight: 400; }
+th[aria-sort=ascending]::after { content: "\\00a0\\2191"; color: var(--text); }
+th[aria-sort=descending]::after { content: "\\00a0\\2193"; color: var(--text); }
 tr.best td { font-weight: 600; color: var(--best); }
 tr.failed td { color: var(--bad); }
 tr.pruned td, tr.waiting td { color: var(--muted); }
@@ -55,10 +57,11 @@ figcaption { font-weight: 600; }
 .plot { width: 100%; }
 img.thumbnail { width: 48px; height: 48px; object-fit: contain; image-rendering: pixelated; vertical-align: middle; }
 @media (max-width: 1000px) { th, td { padding: .25rem .35rem; font-size: .87rem; }
-  td.short { white-space: pre-wrap; overflow-wrap: break-word; } td.long { min-width: 8.5rem; } }
+  td.short { white-space: pre-wrap; overflow-wrap: break-word; } td.long, .clipped { min-width: 8.5rem; }
+  .clipped { -webkit-line-clamp: 4; } }
 @media print { body { max-width: none; padding: 0; font-size: 12px; } .scroll { max-height: none; overflow: visible; }
   figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } thead th { position: static; }
-  th.sortable::after { content: ""; } .figures { grid-template-columns: 1fr 1fr; } }
+  .clipped { display: block; } th.sortable::after { content: ""; } .figures { grid-template-columns: 1fr 1fr; } }
 """
 
 # Colors that are visible on white and on dark pages (Observable 10, with a darker yellow).

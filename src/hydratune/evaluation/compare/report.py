@@ -45,11 +45,12 @@ def report(runs: Sequence[Run], verdict: Verdict) -> str:
 
 
 def _settings(runs: Sequence[Run]) -> Html:
-    """Return name, settings that differ, and status of each run."""
+    """Return name and settings that differ of each run, and their status unless all have finished."""
     values: dict[str, list[Any]] = {"name": [run.name for run in runs]}
     for key, short_name in short_names(differing(runs)).items():
         values[short_name] = [_setting(run.params.get(key)) for run in runs]
-    return _by_run("setting", runs, {**values, "status": [run.status.lower() for run in runs]})
+    statuses = [run.status.lower() for run in runs]
+    return _by_run("setting", runs, {**values, **({} if {*statuses} == {"finished"} else {"status": statuses})})
 
 
 def _setting(value: str | None) -> Any:

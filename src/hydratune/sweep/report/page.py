@@ -114,6 +114,7 @@ def _ranked(plan: Plan, rows: Sequence[results.TrialRow]) -> report_page.Html:
     replicates = ["95% interval or range", "by fold" if plan.folds else "by seed"] if plan.is_replicated else []
     columns = ["trial", *plan.short_names.values(), *names, *replicates]
     ranked = results.ranked(plan, rows)
+    has_errors = any(row.error for row in rows)
     lines = []
     for row in [*ranked, *(row for row in rows if row not in ranked)]:
         values: list[Any] = [*row.values] or [_last_value(row)]
@@ -123,9 +124,10 @@ def _ranked(plan: Plan, rows: Sequence[results.TrialRow]) -> report_page.Html:
         seeds = tables.format_seeds(plan, row) if plan.is_replicated else []
         folder = report_page.link(f"../{row.folder}/", str(row.number)) if row.folder else str(row.number)
         minutes = report_page.sortable(f"{row.seconds / 60:.1f}", row.seconds)
-        cells = [folder, *map(_number_or_text, point), *values, *seeds, minutes, state, row.error]
+        error = [row.error] if has_errors else []
+        cells = [folder, *map(_number_or_text, point), *values, *seeds, minutes, state, *error]
         lines.append(report_page.Row(cells, state))
-    return report_page.table([*columns, "minutes", "state", "error"], lines)
+    return report_page.table([*columns, "minutes", "state", *(["error"] if has_errors else [])], lines)
 
 
 def _last_value(row: results.TrialRow) -> Any:

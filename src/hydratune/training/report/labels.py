@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.training.report.confusion import MOST_LABELS, confused_labels, confused_pairs, row_shares
 from hydratune.training.report.rows import confidence, error_by_label, input_text, row_numbers
 from hydratune.utils.figures import MOST_CELL_TEXTS, bars, heatmap
-from hydratune.utils.report_page import Html, Row, figure, figures, paragraph, shortened, subsection, table
+from hydratune.utils.report_page import Html, Row, clipped, figure, figures, paragraph, shortened, subsection, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +54,12 @@ def _scores(per_label: pd.DataFrame, matrix: pd.DataFrame | None, rows: Sequence
     return table(columns, [Row([*cells(str(name), scores)]) for name, scores in per_label.iterrows()])
 
 
-def _example(row: Mapping[str, Any], number: int) -> str:
+def _example(row: Mapping[str, Any], number: int) -> Html:
     probability = confidence(row)
     outcome = f"predicted {row['prediction']}" + (f" ({probability:.0%})" if probability is not None else "")
-    text = shortened(input_text(row, ("label", "prediction")), _EXAMPLE)
-    return f"row {number}: {text} [{outcome}]" if text else f"row {number}: {outcome}"
+    example = shortened(input_text(row, ("label", "prediction")), _EXAMPLE)
+    # The prediction comes first, since narrow pages cut the end of the text.
+    return clipped(f"row {number}: {outcome}: {example}" if example else f"row {number}: {outcome}")
 
 
 def _confusion(matrix: pd.DataFrame) -> Iterator[Html]:
