@@ -8,7 +8,8 @@ from datasets import Dataset, load_from_disk
 from omegaconf import OmegaConf
 
 from hydratune.cli.main import dispatch
-from hydratune.config import user_settings
+from hydratune.cli.train import checked
+from hydratune.config import typed_settings, user_settings
 from hydratune.config.composition import Request, composer
 from hydratune.data.disk import SavedDataset
 from hydratune.utils.errors import ConfigError
@@ -88,6 +89,41 @@ def resume(own_directory, compose):
         return [problem.key for problem in caught.value.problems]
 
     return dry_run
+
+
+SENT = {
+    "trainer.args.hub_model_id": ["trainer.args.push_to_hub=true", "trainer.args.hub_model_id=me/{}"],
+    "trainer.args.report_to": ["trainer.args={{report_to: [tensorboard], run_name: {}}}"],
+    "tracking.registered_model_name": ["tracking=mlflow", "tracking.registered_model_name={}"],
+    "hardware.launch.rdzv_endpoint": [*MORE["hardware.launch.rdzv_endpoint"], "hardware.launch.rdzv_endpoint={}:1"],
+    "model.pretrained_model_name_or_path": [
+        "dataset=digits", "model=pretrained", "model.pretrained_model_name_or_path=me/{}-${{oc.env:ORDINARY}}"
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", SENT)
+def test_run_that_names_the_current_directory_sends_nothing(own_directory, monkeypatch, key):
+    """Someone else can guess the directory. What the user has typed before counts, but no other value of the key."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_directory.parent / "config"))
+    monkeypatch.setenv("ORDINARY", "long-ordinary-value")
+
+    def refused(*overrides):
+        texts = tuple(f"++{text}" if "." in text.partition("=")[0] else text for text in overrides)
+        request = Request(texts, stored=len(texts))
+        with composer(request):
+            try:
+                checked(request)
+            except ConfigError as error:
+                return {problem.key for problem in error.problems}
+        return set()
+
+    mine, theirs = ([text.format(name) for text in SENT[key]] for name in ("a", "b"))
+    assert key in refused(*mine)
+    typed_settings.record_typed(mine)
+    assert not refused(*mine)
+    assert key in refused(*theirs)
+    assert key in refused(*mine, theirs[-1])
 
 
 @pytest.mark.parametrize("symbol", [";", "#", ",", " "])

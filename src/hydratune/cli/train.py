@@ -22,7 +22,7 @@ from hydratune.cli.interrupts import is_saved, resumable
 from hydratune.cli.notes import update_experiment_note
 from hydratune.cli.run_summary import oom_hint, show
 from hydratune.cli.train_options import make_request, parse_overrides, with_project_configs
-from hydratune.config import composition, hydra_guard, user_settings
+from hydratune.config import composition, hydra_guard, typed_settings, user_settings
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
@@ -301,7 +301,7 @@ def checked(request: Request, *, is_own_project: bool = True) -> DictConfig:
         else:  # the directory's name contains valid values only
             problems += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
             typed_keys = request.typed_keys
-            trusted_keys = replace(request, stored=0).typed_keys if is_own_project else typed_keys
+            trusted_keys = _trusted_keys(request) if is_own_project else typed_keys
             problems += user_settings.problems(cfg, typed_keys, trusted_keys)
             if not is_own_project:
                 problems += user_settings.data_files(cfg, typed_keys)
@@ -309,6 +309,17 @@ def checked(request: Request, *, is_own_project: bool = True) -> DictConfig:
     if problems := problems or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*dict.fromkeys(problems))  # two settings can lead through the same link
     return configs[0]
+
+
+def _trusted_keys(request: Request) -> list[str]:
+    """Return the keys that the user typed now or when they started the run; only those of now if another may have.
+
+    Someone else's run can name the current directory, too, so what it may not set must have been typed before.
+    """
+    texts = tuple(typed_settings.unrecorded(request.overrides[: request.stored]))
+    if typed_settings.are_limited(texts, replace(request, overrides=texts, stored=0).typed_keys):
+        return request.typed_keys
+    return replace(request, stored=0).typed_keys
 
 
 def run_job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:

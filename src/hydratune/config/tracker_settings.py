@@ -15,12 +15,12 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 from hydratune.config import git_settings
+from hydratune.config.typed_settings import REPORTERS
 from hydratune.utils import places
 from hydratune.utils.errors import KEY, Problem, one_line
 from hydratune.utils.files import is_inside, links_outside
 from hydratune.utils.stored_files import read_regular
 
-REPORTERS = "trainer.args.report_to"
 # Tracker -> files that its client reads in the working directory.
 _FILES = {
     "codecarbon": (".codecarbon.config",),

@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.config import allowlist, servers, tracker_settings
+from hydratune.config import allowlist, servers, tracker_settings, typed_settings
 from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.config.secret_values import STORES, passwords, store_secret
 from hydratune.utils import env_variables, hub
@@ -34,16 +34,13 @@ _NO_FILES = re.compile(
     r"|task\.(chat_template|labels)(\..*)?",
     re.DOTALL,
 )
-_PUSH, _PRIVATE_REPO = "trainer.args.push_to_hub", "trainer.args.hub_private_repo"
-_REPO = "trainer.args.hub_model_id"
 # Key by which a run publishes or registers its model, or reports to a tracker -> the values with which it does not.
 _SENDING: dict[str, tuple[Any, ...]] = {
-    _PUSH: (None, False),
-    _PRIVATE_REPO: (True,),
-    _REPO: (None,),
-    tracker_settings.REPORTERS: (None, "none", [], ["none"]),
-    "tracking.registered_model_name": (None,),
-    "tracking.registered_model_alias": (None,),
+    typed_settings.PUSH: (None, False),
+    typed_settings.PRIVATE_REPO: (True,),
+    typed_settings.REPO: (None,),
+    typed_settings.REPORTERS: (None, "none", [], ["none"]),
+    **dict.fromkeys(typed_settings.REGISTERED, (None,)),
 }
 _HUB_NAMES = ("hub_model_id", "hub_revision")  # arguments of the Trainer that the Hub receives
 _REPOSITORY = re.compile(r"dataset(\.sources\..+)?\.path", re.DOTALL)  # keys of datasets of the Hub
@@ -117,12 +114,14 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
     for key, harmless in _SENDING.items():
         value = OmegaConf.select(cfg, key, default=harmless[0])
         plain: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        is_unused = key in (_PRIVATE_REPO, _REPO) and not OmegaConf.select(cfg, _PUSH)
+        is_unused = key in (typed_settings.PRIVATE_REPO, typed_settings.REPO) and not OmegaConf.select(
+            cfg, typed_settings.PUSH
+        )
         if plain not in harmless and not is_unused and not allowlist.is_in(key, typed):
             value = json.dumps(plain)
             text = f"{KEY}={value} publishes data or registers a model, so it must not be set in a config file"
             yield Problem(key, text, f"to use it, type {shlex.quote(f'{key}={value}')}")
-        elif key == tracker_settings.REPORTERS:
+        elif key == typed_settings.REPORTERS:
             yield from tracker_settings.problems(plain)
     token: Any = OmegaConf.to_container(cfg.trainer.args, resolve=False).get("hub_token")  # type: ignore[union-attr]
     variable = str(token).removeprefix("${oc.env:").removesuffix("}")
@@ -183,7 +182,7 @@ def rendezvous(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
         cfg: A config that passed `check_config`.
         typed: Keys of the overrides on the command line.
     """
-    key = "hardware.launch.rdzv_endpoint"
+    key = typed_settings.RENDEZVOUS
     endpoint = OmegaConf.select(cfg, key)
     if endpoint and (OmegaConf.select(cfg, "hardware.launch.nnodes") or 1) > 1 and not allowlist.is_in(key, typed):
         hint = f"if you trust the machine, type {setting(KEY, str(endpoint))}"
