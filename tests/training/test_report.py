@@ -198,8 +198,8 @@ def test_axis_labels_are_distinct():
 @needs_browser
 @pytest.mark.parametrize("count", [2, 22, 77])
 def test_report_in_a_browser(tmp_path, count):
-    """Figures are drawn in the light and in the dark, and no width between 700 and 1600 px scrolls sideways."""
-    names = [f"label {i:02d}" for i in range(count)]
+    """Figures are drawn, and neither the page nor a table scrolls sideways at widths from 700 to 1600 px."""
+    names = [f"beneficiary_unrecognized_{i:02d}" for i in range(count)]
     words = {"text": "words of a long text " * 20}
     decoded = [prediction(names[i % count], names[(i + (i % 7 == 0)) % count], 0.9) | words for i in range(5 * count)]
     path = page.write(inputs(tmp_path, decoded))
@@ -213,6 +213,9 @@ def test_report_in_a_browser(tmp_path, count):
             )
             assert drawn >= 3
             assert sizes[0] <= sizes[1]
+            assert driver.execute_script(
+                "return [...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)"
+            )
             assert driver.execute_script(
                 "const texts = [...document.querySelectorAll('.clipped')];"
                 "return texts.length > 0 && texts.every(text => text.clientHeight <= 100)"

@@ -58,7 +58,7 @@ figcaption { font-weight: 600; }
 img.thumbnail { width: 48px; height: 48px; object-fit: contain; image-rendering: pixelated; vertical-align: middle; }
 @media (max-width: 1000px) { th, td { padding: .25rem .35rem; font-size: .87rem; }
   td.short { white-space: pre-wrap; overflow-wrap: break-word; } td.long, .clipped { min-width: 8.5rem; }
-  .clipped { -webkit-line-clamp: 4; } }
+  .clipped { -webkit-line-clamp: 4; } th.sortable:not([aria-sort])::after { content: none; } }
 @media print { body { max-width: none; padding: 0; font-size: 12px; } .scroll { max-height: none; overflow: visible; }
   figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } thead th { position: static; }
   .clipped { display: block; } th.sortable::after { content: ""; } .figures { grid-template-columns: 1fr 1fr; } }

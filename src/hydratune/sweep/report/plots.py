@@ -252,7 +252,8 @@ def _curves(plan: Plan, copies: Copies) -> Plot:
     is_per_run = plan.is_replicated and plan.identity["sweep.pruner"] == "wilcoxon"
     run_kind = "fold" if plan.folds else "seed"
     unit = run_kind if is_per_run else "evaluation"
-    over_seeds = f"; the runs of all {run_kind}s in one curve" if plan.is_replicated and not is_per_run else ""
+    mean = f"; mean over the {run_kind}s so far, which jumps when the next run starts"
+    over_seeds = mean if plan.is_replicated and not is_per_run else ""
     title = f"{name} after each {unit} (dotted: pruned){over_seeds}"
     trials = copies.plain.trials
     pruned = {f"Trial{trial.number}" for trial in trials if trial.state.name == "PRUNED"}
