@@ -96,10 +96,8 @@ SENT = {
     "trainer.args.report_to": ["trainer.args={{report_to: [tensorboard], run_name: {}}}"],
     "tracking.registered_model_name": ["tracking=mlflow", "tracking.registered_model_name={}"],
     "hardware.launch.rdzv_endpoint": [*MORE["hardware.launch.rdzv_endpoint"], "hardware.launch.rdzv_endpoint={}:1"],
-    "model.pretrained_model_name_or_path": [
-        "dataset=digits", "model=pretrained", "model.pretrained_model_name_or_path=me/{}-${{oc.env:ORDINARY}}"
-    ],
-}  # fmt: skip
+    "trainer.args.hub_revision": ["trainer.args.hub_revision={}-${{oc.env:ORDINARY}}"],
+}
 
 
 @pytest.mark.parametrize("key", SENT)
