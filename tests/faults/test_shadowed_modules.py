@@ -73,7 +73,7 @@ print("PATHS", os.getcwd() in ray.get(ray.remote(lambda: sys.path).remote()))
 @pytest.mark.skipif(not find_spec("ray"), reason="ray is not installed")
 @pytest.mark.parametrize(
     ("start", "is_imported"),
-    [("ray_cluster.connect(OmegaConf.create({'num_cpus': 1}))", False), ("ray.init(num_cpus=1)", True)],
+    [("ray_cluster.connect(OmegaConf.create({'num_cpus': 1}))", False), ("ray.init('local', num_cpus=1)", True)],
     ids=["hydratune", "positive control"],
 )
 def test_workers_of_ray_import_no_module_of_the_directory(start, is_imported):
