@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hydratune.config import allowlist, config_folders, servers, trust, typed_settings
+from hydratune.config import allowlist, config_folders, servers, trust
 from hydratune.config.import_guards import guard_imports
 from hydratune.config.project import project_above, project_hint
 from hydratune.utils import env_variables, gc_tuning, signals, typed_secrets, watchdog
@@ -166,7 +166,6 @@ def dispatch(arguments: Sequence[str]) -> int:
     typed_secrets.record(arguments)
     servers.confirm_typed(arguments)
     config_folders.record_typed(arguments)
-    typed_settings.record_typed(arguments)
     if [*arguments[:1]] == ["help"]:  # `help predict` is `predict --help`
         arguments = [*arguments[1:], "--help"]
     if {"-sc", "--shell-completion"} & {*arguments} and any(text.startswith("query=") for text in arguments):

@@ -94,6 +94,7 @@ def train(
         previous = continued or (same_command(target, request) if cfg.resume else None)
         print(f"{resume_text(previous)}; no errors found\n{preflight([cfg], dry_run, reads_rows=True)}")
         return 0
+    typed_settings.record_typed(request.overrides[stored:])
     n_machines, number = machines(cfg)
     if not continued and (continued := _previous(cfg, target, request, n_machines)):
         check_links(continued)
@@ -223,6 +224,7 @@ def _sweep(request: Request, dry_run: bool) -> int:
         show_plan(plan, cfg)
         print(report)
         return 0
+    typed_settings.record_typed(request.overrides)
     for warning in report.warnings:
         print_line(warning)
     is_new, new_parents = not plan.directory.exists(), _missing_parents(plan.directory)

@@ -53,9 +53,7 @@ def imports(values: Iterable[Any]) -> Iterator[Problem]:
         if scheme == "file" or (scheme == "pkg" and package in (CONFIG_MODULE, *allowlist.user_allowlist())):
             continue
         text = f"{KEY} names a package that is not on the allow-list: {value!r}"
-        yield Problem(
-            "hydra.searchpath", text, allowlist.how_to_allow(package) if scheme == "pkg" else "use file://DIR"
-        )
+        yield Problem(_KEY, text, allowlist.how_to_allow(package) if scheme == "pkg" else "use file://DIR")
 
 
 def _source(value: Any) -> tuple[str, str]:

@@ -24,9 +24,9 @@ _RECORD = "typed_settings.json"
 _typed: set[str] = set()  # of this process, in case that the user's file cannot be written
 
 
-def record_typed(arguments: Iterable[str]) -> None:
-    """Record the arguments of a command that are such overrides."""
-    new = {_digest(text) for text in arguments if _is_limited(text)} - _recorded()
+def record_typed(overrides: Iterable[str]) -> None:
+    """Record those of the overrides that count only if the user has typed them; call it when a run starts."""
+    new = {_digest(text) for text in overrides if _is_limited(text)} - _recorded()
     if new:
         _typed.update(new)
         with contextlib.suppress(OSError):  # e.g. no home directory: they count for this command only
