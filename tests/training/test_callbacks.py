@@ -9,7 +9,13 @@ import pytest
 from tqdm.auto import tqdm
 
 from hydratune.training.run_params import schedule
-from hydratune.training.trainer.callbacks import Progress, ProgressLines, closing_bars, progress_callback
+from hydratune.training.trainer.callbacks import (
+    PreemptionCallback,
+    Progress,
+    ProgressLines,
+    closing_bars,
+    progress_callback,
+)
 
 
 def test_error_begins_on_a_line_of_its_own():
@@ -22,6 +28,23 @@ def test_error_begins_on_a_line_of_its_own():
         raise RuntimeError
     assert terminal.getvalue().endswith("\n")
     assert progress.training_bar is None
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_process_says_if_another_one_was_asked_to_stop(is_asked, monkeypatch, caplog):
+    """All processes of a run stop at the same step; those without a signal say why."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda flag, _: flag.fill_(1))
+    monkeypatch.setattr("hydratune.utils.signals.stop_requested", lambda: is_asked)
+    monkeypatch.setattr("hydratune.utils.signals.end", sys.exit)
+    args = SimpleNamespace(world_size=2, device="cpu")
+    state, control = SimpleNamespace(global_step=7, epoch=0.5), SimpleNamespace(should_training_stop=False)
+    callback = PreemptionCallback(None)
+    callback.on_step_end(args, state, control)
+    assert control.should_save
+    with pytest.raises(SystemExit):
+        callback.on_save(args, state, control)
+    assert ("another process" in caplog.text) is not is_asked
 
 
 def test_progress_lines_log_losses_and_evaluations(caplog):

@@ -71,7 +71,8 @@ class PreemptionCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         """Raise the exception that ends the run, if it is ending, now that the checkpoint is saved."""
         if self._is_ending:
-            log.info("saved at step %d", state.global_step)
+            reason = "" if signals.stop_requested() else ", since another process of this run was asked to stop"
+            log.info("saved at step %d%s", state.global_step, reason)
             signals.end(self._end)
 
 
