@@ -16,17 +16,32 @@ from hydratune.utils import process
 from hydratune.utils.errors import FAILED, ConfigError
 
 
-@pytest.fixture
-def run(store, own_directory):
-    """The directory of a run with a param, two points, and a file, all of which MLflow has."""
-    directory = own_directory / "outputs" / "run"
+def record_run(store, halfway=None, last=0.25):
+    """Record a run with a param, two points, and a file; return its directory.
+
+    Args:
+        store: Address of the store.
+        halfway: Called once the store has the first point.
+        last: Value of the second point.
+    """
+    directory = Path("outputs/run").absolute()
     directory.mkdir()
     (directory / "notes.txt").write_text("x")
     with Mlflow(uri=store, experiment_name="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
         run_log.metrics({"eval_loss": 0.5}, 1)
-        run_log.metrics({"eval_loss": 0.25}, 2)
+        if halfway:
+            while not Journal(directory).is_delivered():
+                pass
+            halfway()
+        run_log.metrics({"eval_loss": last}, 2)
         run_log.artifact(directory / "notes.txt")
     return directory
+
+
+@pytest.fixture
+def run(store):
+    """The directory of a run, all of which MLflow has."""
+    return record_run(store)
 
 
 def recorded(store):
@@ -66,18 +81,9 @@ def test_empty_store_gets_the_run_again(store, empty_store):
 
 
 @pytest.mark.parametrize("last", [0.25, 0.5], ids=["other value", "same value"])
-def test_store_that_was_restored_gets_the_rest_again(store, own_directory, last):
+def test_store_that_was_restored_gets_the_rest_again(store, last):
     """A backup from the middle of the run has the run, but neither its last point nor its end."""
-    directory = own_directory / "outputs" / "run"
-    directory.mkdir()
-    (directory / "notes.txt").write_text("x")
-    with Mlflow(uri=store, experiment_name="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
-        run_log.metrics({"eval_loss": 0.5}, 1)
-        while not Journal(directory).is_delivered():
-            pass
-        shutil.copy("outputs/mlflow.db", "backup.db")
-        run_log.metrics({"eval_loss": last}, 2)
-        run_log.artifact(directory / "notes.txt")
+    record_run(store, lambda: shutil.copy("outputs/mlflow.db", "backup.db"), last)
     shutil.copy("backup.db", "outputs/mlflow.db")
     connect(store).set_terminated(recorded_id(store), "KILLED")  # as other commands do once its process is gone
     connect(store).set_tag(recorded_id(store), process.HEALED, "x")
@@ -131,19 +137,9 @@ def test_refused_entries_are_reported_each_time(run, store, capsys):
     assert recorded(store) == [WHOLE]
 
 
-def test_run_that_is_lost_during_training_is_created_again(store, own_directory, empty_store):
+def test_run_that_is_lost_during_training_is_created_again(store, empty_store):
     """A database that is replaced under a run gets all of it, once it is reached again."""
-    directory = own_directory / "outputs" / "run"
-    directory.mkdir()
-    (directory / "notes.txt").write_text("x")
-    with Mlflow(uri=store, experiment_name="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
-        run_log.metrics({"eval_loss": 0.5}, 1)
-        run_log._sender.flush_soon()
-        while not Journal(directory).is_delivered():
-            pass
-        shutil.copy(empty_store, Path("outputs/mlflow.db"))
-        run_log.metrics({"eval_loss": 0.25}, 2)
-        run_log.artifact(directory / "notes.txt")
+    record_run(store, lambda: shutil.copy(empty_store, "outputs/mlflow.db"))
     dispatch(["sync", "outputs/run"])
     assert recorded(store) == [WHOLE]
 

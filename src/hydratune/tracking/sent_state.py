@@ -50,7 +50,7 @@ class SentState:
 
 
 def sent_state(journal: Journal, sent: Sent) -> SentState:
-    """Return the state of a run after the upload of a journal until `sent`, without what the store has refused."""
+    """Return the state of a run after the upload of a journal up to `sent`, leaving out what the store rejected."""
     params, latest, has_ended = set[str](), dict[str, Point](), False
     for entry in journal.entries(0):
         if entry.end > sent.end:
